@@ -1,0 +1,84 @@
+"""Self-MM's configuration."""
+
+from huggingface_hub.dataclasses import strict
+
+from configuration.configuration_multimodal import MultimodalConfig
+
+TASKS = ("M", "T", "A", "V")
+
+
+@strict
+class SelfMMConfig(MultimodalConfig):
+    r"""
+    Configuration of [`SelfMMModel`]: "Learning Modality-Specific Representations with Self-Supervised Multi-Task
+    Learning for Multimodal Sentiment Analysis" (Yu, Xu, Yuan and Wu, AAAI 2021).
+
+    The defaults are the paper's architecture with the sizes that its authors' code uses for CMU-MOSI. The paper and the
+    code disagree on two layers, each with a switch here: set `head_layers=3` and the three `*_projection_size` for the
+    code's network.
+
+    Args:
+        tasks (`list` of `str`, *optional*, defaults to `["M", "T", "A", "V"]`):
+            Which tasks are trained (paper, table 4): the multimodal one, which is always among them, and the unimodal ones.
+            A modality that the corpus lacks has no task.
+        text_hidden_size, audio_hidden_size, vision_hidden_size (`int`, *optional*, default to 64, 32 and 64):
+            Width of each modality's LSTM. That of text is used only where text comes as `text_values`.
+        text_projection_size, audio_projection_size, vision_projection_size (`int`, *optional*):
+            Width of a linear layer after the LSTM. Unset, the LSTM's end state is the representation (paper); the
+            authors' code has the layer, of width 16 for audio and 32 for vision.
+        fusion_size, text_size, audio_size, vision_size (`int`, *optional*, default to 128, 64, 16 and 32):
+            Width of each task's space, where the labels' class centres lie (F* in the paper).
+        fusion_dropout, text_dropout, audio_dropout, vision_dropout (`float`, *optional*, default to 0.1, 0.0, 0.1, 0.1):
+            Dropout on each head's input.
+        sequence_dropout (`float`, *optional*, defaults to 0.0):
+            Dropout on the LSTMs' end states.
+        head_layers (`int`, *optional*, defaults to 2):
+            Linear layers of each head: 2 as in the paper, or 3 as in the authors' code, whose additional layer lies
+            between F* and the output.
+    """
+
+    model_type = "self_mm"
+
+    tasks: list | tuple = TASKS
+    text_hidden_size: int = 64
+    audio_hidden_size: int = 32
+    vision_hidden_size: int = 64
+    text_projection_size: int | None = None
+    audio_projection_size: int | None = None
+    vision_projection_size: int | None = None
+    fusion_size: int = 128
+    text_size: int = 64
+    audio_size: int = 16
+    vision_size: int = 32
+    fusion_dropout: float | int = 0.1
+    text_dropout: float | int = 0.0
+    audio_dropout: float | int = 0.1
+    vision_dropout: float | int = 0.1
+    sequence_dropout: float | int = 0.0
+    head_layers: int = 2
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        self.tasks = list(self.tasks)
+        if "M" not in self.tasks or len(set(self.tasks)) != len(self.tasks) or not set(self.tasks) <= set(TASKS):
+            raise ValueError(
+                f"`tasks` must be a list of different letters of M, T, A, V with M among them; got {self.tasks!r}."
+            )
+        if self.head_layers not in (2, 3):
+            raise ValueError(f"`head_layers` must be 2 (paper) or 3 (authors' code); got {self.head_layers!r}.")
+        if self.problem_type != "regression" or self.num_labels != 1:
+            raise ValueError(
+                "Self-MM predicts one number: `problem_type` must be 'regression' and `num_labels` 1; got "
+                f"{self.problem_type!r} and {self.num_labels}."
+            )
+        for name in self.field_names():
+            value = getattr(self, name)
+            if name.endswith("_dropout") and not 0 <= value < 1:
+                raise ValueError(f"`{name}` must be at least 0 and below 1; got {value!r}.")
+            if name.endswith("_size") and value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1; got {value!r}.")
+
+    @property
+    def unimodal_tasks(self) -> tuple[str, ...]:
+        """Modalities with a task of their own: in `tasks`, and present in the corpus."""
+        return tuple(modality for modality in self.modalities if modality[0].upper() in self.tasks)

@@ -1,0 +1,28 @@
+"""Builders that turn the files people have into rows of one schema, on disk as Arrow."""
+
+from datasets_scripts.mmsa_pickle import (
+    MMSAPickle,
+    MMSAPickleConfig,
+    conversion_report,
+    load_mmsa_pickle,
+    prepare_mmsa_pickle,
+)
+from datasets_scripts.report import ConversionReport
+from datasets_scripts.safe_pickle import UnsafePickleError, load_pickle
+from datasets_scripts.schema import MODALITIES, SPLITS, row_features
+from datasets_scripts.synthetic import SyntheticCorpus
+
+__all__ = [
+    "MODALITIES",
+    "SPLITS",
+    "ConversionReport",
+    "MMSAPickle",
+    "MMSAPickleConfig",
+    "SyntheticCorpus",
+    "UnsafePickleError",
+    "conversion_report",
+    "load_mmsa_pickle",
+    "load_pickle",
+    "prepare_mmsa_pickle",
+    "row_features",
+]

@@ -1,0 +1,329 @@
+"""What the models of all architectures share: inputs and their checks, output, text encoder, sequence encoder, loss."""
+
+import inspect
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from configuration.configuration_multimodal import MultimodalConfig
+
+
+@dataclass
+class MultimodalOutput(ModelOutput):
+    """
+    Output of every architecture. B is the batch size; what an architecture does not have is None.
+
+    Args:
+        loss (`torch.Tensor` of shape `(1,)`): Training loss, where `labels` were given.
+        logits (`torch.Tensor` of shape `(B, num_labels)`): The prediction from all modalities together.
+        text_logits, audio_logits, vision_logits (`torch.Tensor` of shape `(B, 1)`):
+            The prediction from one modality. Where a sample lacks the modality it is finite and means nothing.
+        text_state, audio_state, vision_state, fusion_state (`torch.Tensor` of shape `(B, d)`):
+            The representation under each prediction.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    text_logits: torch.Tensor | None = None
+    audio_logits: torch.Tensor | None = None
+    vision_logits: torch.Tensor | None = None
+    text_state: torch.Tensor | None = None
+    audio_state: torch.Tensor | None = None
+    vision_state: torch.Tensor | None = None
+    fusion_state: torch.Tensor | None = None
+
+
+class ModalitySequence(NamedTuple):
+    """One modality of a batch: `values` (B, T, d) and `mask` (B, T), true at valid steps. A missing one has T = 0."""
+
+    values: torch.Tensor
+    mask: torch.Tensor
+
+    @property
+    def present(self) -> torch.Tensor:
+        """(B,) bool: whether the sample has at least one valid step."""
+        return self.mask.any(dim=1)
+
+
+class MultimodalPreTrainedModel(PreTrainedModel):
+    """
+    Base class of every architecture.
+
+    A modality is missing for a sample where its mask row is all zero, and for the batch where its argument is None.
+    Only the mask tells padding from data: it may lie on either side, and what the padding holds does not matter.
+
+    The attributes `text_encoder`, `audio_encoder` and `vision_encoder` hold what belongs to one modality before fusion;
+    the trainer's optimiser groups go by these names.
+    """
+
+    config_class = MultimodalConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    input_modalities = ("text", "audio", "video")
+    accepts_loss_kwargs = False  # the loss is a mean over the batch: Trainer must divide it under gradient accumulation
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    supports_gradient_checkpointing = True
+
+    def __init__(self, config: MultimodalConfig):
+        super().__init__(config)
+        if not config.modalities:
+            raise ValueError(
+                f"{type(config).__name__} has no modality; set `text_config` or `text_feature_size`, "
+                "`audio_feature_size` or `vision_feature_size` to what the data has."
+            )
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # PyTorch's own initialisation, which all five papers' code relies on; the library's is N(0, 0.02).
+        if isinstance(module, (nn.Linear, nn.LSTM)):
+            module.reset_parameters()
+        else:
+            super()._init_weights(module)
+
+    @classmethod
+    def from_text_encoder(cls, config: MultimodalConfig, name_or_path: str, **kwargs) -> "MultimodalPreTrainedModel":
+        """
+        A new model around a pretrained text encoder, for training: everything else starts at random.
+
+        Args:
+            config (`MultimodalConfig`): The model's configuration; its `text_config` becomes the encoder's.
+            name_or_path (`str`): The encoder's id on the Hub or its folder.
+            kwargs: Passed to `AutoModel.from_pretrained` of the encoder (`revision`, `token`, `cache_dir`, ...).
+        """
+        if config.text_feature_size is not None:
+            raise ValueError(
+                "A text encoder needs token ids, but `text_feature_size` says that text comes as `text_values`; "
+                "leave the text encoder out, or use data with raw text."
+            )
+        text_config = AutoConfig.from_pretrained(name_or_path, **kwargs)
+        text_config.dtype = torch.float32  # checkpoints in half precision train in float32 under autocast
+        encoder = AutoModel.from_pretrained(
+            name_or_path, config=text_config, dtype=torch.float32, **_without_pooler(text_config), **kwargs
+        )
+        text_config.name_or_path = ""
+        config.text_config = text_config
+        model = cls(config)
+        model.text_encoder.load_state_dict(encoder.state_dict())
+        return model
+
+    def build_token_encoder(self) -> nn.Module:
+        """The text encoder of `config.text_config`, without a pooler, which no architecture reads."""
+        text_config = self.config.text_config
+        return AutoModel.from_config(text_config, **_without_pooler(text_config))
+
+    def sequences(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        text_values: torch.Tensor | None = None,
+        audio_values: torch.Tensor | None = None,
+        audio_attention_mask: torch.Tensor | None = None,
+        vision_values: torch.Tensor | None = None,
+        vision_attention_mask: torch.Tensor | None = None,
+    ) -> dict[str, ModalitySequence]:
+        """
+        Checks forward's arguments and turns them into one sequence per modality of the configuration: the text encoder's
+        last hidden states (or `text_values`), audio and vision features. Masks that are not given are all valid.
+
+        Raises:
+            ValueError: for an argument of the wrong shape, for one that the checkpoint has no use for, for none at all.
+        """
+        config = self.config
+        if config.text_config is None and input_ids is not None:
+            raise ValueError(
+                "`input_ids` came, but this checkpoint has no text encoder; give `text_values` with "
+                f"{config.text_feature_size} features per step."
+                if config.text_feature_size is not None
+                else "`input_ids` came, but this checkpoint was trained without text; leave text out."
+            )
+        given = {
+            "text": (text_values, attention_mask),
+            "audio": (audio_values, audio_attention_mask),
+            "vision": (vision_values, vision_attention_mask),
+        }
+        first = next((v for v in (input_ids, text_values, audio_values, vision_values) if v is not None), None)
+        if first is None:
+            raise ValueError(f"No modality came; give at least one of {', '.join(self.input_names)}.")
+        batch = first.shape[0]
+        found = {}
+        for modality, (values, mask) in given.items():
+            feature_size = getattr(config, f"{modality}_feature_size")
+            if modality == "text" and config.text_config is not None:
+                if text_values is not None:
+                    raise ValueError("`text_values` came, but this checkpoint reads `input_ids` with its text encoder.")
+                found[modality] = self._encode_tokens(batch, input_ids, attention_mask, token_type_ids)
+            elif feature_size is not None:
+                found[modality] = self._feature_sequence(batch, modality, feature_size, values, mask)
+            elif values is not None:
+                raise ValueError(
+                    f"`{modality}_values` came, but this checkpoint was trained without {modality}; leave it out."
+                )
+        return found
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the arguments that carry the modalities of this checkpoint."""
+        names = {modality: f"{modality}_values" for modality in self.config.modalities}
+        if self.config.text_config is not None:
+            names["text"] = "input_ids"
+        return tuple(names.values())
+
+    def _feature_sequence(self, batch, modality, feature_size, values, mask) -> ModalitySequence:
+        if values is None:
+            values = torch.zeros(batch, 0, feature_size, dtype=self.dtype, device=self.device)
+            return ModalitySequence(values, torch.zeros(batch, 0, dtype=torch.bool, device=self.device))
+        if values.dim() != 3 or values.shape[0] != batch:
+            raise ValueError(
+                f"`{modality}_values` must have the shape (batch {batch}, steps, {feature_size}); got "
+                f"{tuple(values.shape)}."
+            )
+        if values.shape[2] != feature_size:
+            raise ValueError(
+                f"`{modality}_values` has {values.shape[2]} features per step but this checkpoint was trained on "
+                f"{feature_size}; extract them with the feature set named in its processor_config.json."
+            )
+        mask_name = "attention_mask" if modality == "text" else f"{modality}_attention_mask"
+        mask = _checked_mask(mask_name, mask, values.shape[:2], values.device)
+        # Padding may hold anything, NaN included; a zero in its place keeps it out of the gradients too.
+        values = values.to(self.dtype).masked_fill(~mask.unsqueeze(-1), 0.0)
+        return ModalitySequence(values, mask)
+
+    def _encode_tokens(self, batch, input_ids, attention_mask, token_type_ids) -> ModalitySequence:
+        hidden_size = self.config.text_config.hidden_size
+        if input_ids is None or input_ids.shape[1] == 0:
+            values = torch.zeros(batch, 0, hidden_size, dtype=self.dtype, device=self.device)
+            values = values + untouched(self.text_encoder)
+            return ModalitySequence(values, torch.zeros(batch, 0, dtype=torch.bool, device=self.device))
+        if input_ids.dim() != 2 or input_ids.shape[0] != batch:
+            raise ValueError(
+                f"`input_ids` must have the shape (batch {batch}, tokens); got {tuple(input_ids.shape)}."
+            )
+        longest = getattr(self.config.text_config, "max_position_embeddings", None)
+        if longest is not None and input_ids.shape[1] > longest:
+            raise ValueError(
+                f"`input_ids` has {input_ids.shape[1]} tokens but the text encoder reads at most {longest}; truncate "
+                "the text with the processor's `max_text_length`."
+            )
+        mask = _checked_mask("attention_mask", attention_mask, input_ids.shape, input_ids.device)
+        # A row without any token would be a softmax over nothing: let the encoder read its first position, and drop the
+        # result by the mask.
+        first = torch.arange(mask.shape[1], device=mask.device) == 0
+        readable = mask | (first & ~mask.any(dim=1, keepdim=True))
+        inputs = {"input_ids": input_ids, "attention_mask": readable.to(torch.long)}
+        if token_type_ids is not None and "token_type_ids" in inspect.signature(self.text_encoder.forward).parameters:
+            inputs["token_type_ids"] = token_type_ids
+        return ModalitySequence(self.text_encoder(**inputs).last_hidden_state, mask)
+
+
+class SequenceEncoder(nn.Module):
+    """
+    One-directional, one-layer LSTM whose state after the last valid step represents the sequence; a missing sequence is
+    represented by zeros. (Self-MM, section "Overall Architecture": F_s = sLSTM(I_s).)
+
+    Args:
+        feature_size (`int`): Features per step.
+        hidden_size (`int`): Width of the state.
+        projection_size (`int`, *optional*): Width of a linear layer after it; none where unset.
+        dropout (`float`): On the state, before the linear layer.
+    """
+
+    def __init__(self, feature_size: int, hidden_size: int, projection_size: int | None = None, dropout: float = 0.0):
+        super().__init__()
+        self.lstm = nn.LSTM(feature_size, hidden_size, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(hidden_size, projection_size) if projection_size is not None else None
+        self.output_size = projection_size if projection_size is not None else hidden_size
+
+    def forward(self, sequence: ModalitySequence) -> torch.Tensor:
+        """Returns (B, output_size)."""
+        batch, steps = sequence.mask.shape
+        if steps == 0:
+            return sequence.values.new_zeros(batch, self.output_size) + untouched(self)
+        values, mask = left_align(sequence.values, sequence.mask)
+        states, _ = self.lstm(values)
+        last = mask.sum(dim=1).clamp(min=1) - 1
+        state = self.dropout(states[torch.arange(batch, device=last.device), last])
+        if self.projection is not None:
+            state = self.projection(state)
+        return state.masked_fill(~sequence.present.unsqueeze(-1), 0.0)
+
+
+def untouched(module: nn.Module) -> torch.Tensor | float:
+    """
+    A zero that depends on every parameter of a module, to add where the module did not run because a batch lacks its
+    modality: DistributedDataParallel waits for the gradient of every parameter in every batch.
+    """
+    if not torch.is_grad_enabled():
+        return 0.0
+    return sum(parameter.flatten()[0] for parameter in module.parameters()) * 0.0
+
+
+def left_align(values: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Moves each row's valid steps to the front, in their order: a recurrent network then meets no padding before the last
+    valid step, wherever the padding was.
+
+    Args:
+        values (`torch.Tensor` of shape `(B, T, d)`): The steps.
+        mask (`torch.Tensor` of shape `(B, T)`): True at valid steps.
+    """
+    order = torch.argsort(~mask, dim=1, stable=True)
+    return values.gather(1, order.unsqueeze(-1).expand_as(values)), mask.gather(1, order)
+
+
+def first_valid_state(sequence: ModalitySequence) -> torch.Tensor:
+    """The state (B, d) at each row's first valid step ([CLS] for a BERT-like encoder); zeros where there is none."""
+    if sequence.mask.shape[1] == 0:
+        return sequence.values.new_zeros(sequence.values.shape[0], sequence.values.shape[2])
+    first = sequence.mask.to(torch.uint8).argmax(dim=1)
+    state = sequence.values[torch.arange(first.shape[0], device=first.device), first]
+    return state.masked_fill(~sequence.present.unsqueeze(-1), 0.0)
+
+
+def weighted_multitask_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    unimodal: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+) -> torch.Tensor:
+    """
+    Mean absolute error of the multimodal task plus that of each unimodal task, there weighted sample by sample with
+    W_s = tanh|y_s - y_m| (Self-MM, equation 10):
+
+        L = 1/B sum_i ( |m_i - y_m,i| + sum_s W_s,i |p_s,i - y_s,i| )
+
+    A sample that lacks a modality has no term for it.
+
+    Args:
+        logits (`torch.Tensor` of shape `(B, 1)`): Multimodal predictions m.
+        labels (`torch.Tensor` of shape `(B,)` or `(B, 1)`): Multimodal labels y_m.
+        unimodal (`dict`): By modality, (predictions p_s (B, 1), labels y_s (B,), present (B,) bool).
+    """
+    labels = labels.reshape(-1).float()
+    loss = (logits.reshape(-1).float() - labels).abs().mean()
+    for predictions, targets, present in unimodal.values():
+        targets = targets.reshape(-1).float()
+        weights = torch.tanh((targets - labels).abs()) * present
+        loss = loss + (weights * (predictions.reshape(-1).float() - targets).abs()).mean()
+    return loss
+
+
+def _without_pooler(text_config) -> dict[str, bool]:
+    """Constructor argument that leaves the pooler out, for encoders that take it."""
+    model_class = MODEL_MAPPING[type(text_config)]
+    if isinstance(model_class, (list, tuple)):
+        model_class = model_class[0]
+    takes_it = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    return {"add_pooling_layer": False} if takes_it else {}
+
+
+def _checked_mask(name: str, mask: torch.Tensor | None, shape: torch.Size, device: torch.device) -> torch.Tensor:
+    if mask is None:
+        return torch.ones(shape, dtype=torch.bool, device=device)
+    if mask.shape != shape:
+        raise ValueError(f"`{name}` must have the shape {tuple(shape)} of what it masks; got {tuple(mask.shape)}.")
+    return mask.bool()

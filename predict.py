@@ -1,0 +1,130 @@
+"""
+Predicts with a trained checkpoint: a table of samples, or one text.
+
+    python predict.py runs/mosi --data_file unaligned_50.pkl --split test --output predictions.parquet
+    python predict.py runs/mosi --text "I did not expect to like it, but I did."
+    python predict.py runs/quickstart --split test --limit 5
+
+Without --data_file it reads the data that the folder's recipe.yaml names. The table has the columns id, label, prediction and,
+where the sample has the modality, text_prediction, audio_prediction and vision_prediction.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from transformers import AutoModel, AutoProcessor
+from transformers.utils.logging import disable_progress_bar
+
+import modeling  # noqa: F401  (registers the architectures)
+import processing  # noqa: F401  (registers the processor)
+from datasets_scripts import MODALITIES, SPLITS
+from training.corpus import choose_text, load_corpus, prepare_split
+from training.files import whole_file
+from training.prediction import predict_rows, table_metrics
+from training.recipe import Recipe, load_yaml
+from training.run_folder import RECIPE_FILE
+
+COLUMNS = ("prediction", *(f"{modality}_prediction" for modality in MODALITIES))
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="a checkpoint: the folder of a run, or an id on the Hub")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--text", help="one sample that has text and nothing else")
+    source.add_argument("--data_file", help="a file in MMSA's pickle layout")
+    parser.add_argument("--split", default="test", choices=SPLITS)
+    parser.add_argument("--output", help="where to write the table, a .parquet file; printed where not given")
+    parser.add_argument("--limit", type=int, help="only the first so many samples of the split")
+    parser.add_argument("--batch_size", type=int, default=32)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> None:
+    options = parse(arguments)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModel.from_pretrained(options.folder).eval().to(device)
+    processor = AutoProcessor.from_pretrained(options.folder)
+    if options.text is not None:
+        predict_text(model, processor, options.text)
+        return
+
+    corpus, convention = load_data(options)
+    has_encoder = processor.text_input == "tokens"
+    text = choose_text(corpus, None, has_encoder) if processor.text_input else None
+    rows = corpus.splits[options.split]
+    unused = [m for m in MODALITIES if f"{m}_values" in rows.column_names and m not in model.config.modalities]
+    if unused:
+        logging.warning(f"The checkpoint was trained without {' and '.join(unused)}; the data's is not used.")
+    if options.limit is not None:
+        rows = rows.select(range(min(options.limit, len(rows))))
+    table = predict_rows(model, processor, prepare_split(rows, processor, text), options.batch_size)
+    if options.output is None:
+        print(as_text(table, rows))
+    else:
+        with whole_file(options.output) as temporary:
+            pq.write_table(table, temporary)
+        print(f"{len(table)} predictions in {options.output}")
+    if options.limit is None:
+        print(", ".join(f"{name} {value:.4f}" for name, value in table_metrics(table, convention).items()))
+
+
+def load_data(options: argparse.Namespace):
+    """The corpus, and which family of metrics it is judged by."""
+    path = Path(options.folder) / RECIPE_FILE
+    recipe = Recipe.from_dict(load_yaml(path), str(path)) if path.is_file() else None
+    if options.data_file is None and recipe is None:
+        raise ValueError(f"{options.folder} has no {RECIPE_FILE}; say what to predict with --data_file or --text.")
+    if options.data_file is not None:
+        corpus = load_corpus(options.data_file)
+    else:
+        corpus = load_corpus(recipe.data_file, recipe.synthetic, recipe.data_sha256)
+    return corpus, recipe.metric_convention if recipe else "mosi"
+
+
+def predict_text(model, processor, text: str) -> None:
+    with torch.no_grad():
+        outputs = model(**processor(text=text).to(model.device))
+    low, high = model.config.label_range
+    print(f"sentiment {outputs.logits.item():+.3f} (from {low:g} to {high:g})")
+    if outputs.text_logits is not None:
+        print(f"of the text alone {outputs.text_logits.item():+.3f}")
+
+
+def as_text(table: pa.Table, rows) -> str:
+    """Predictions beside the labels that there are, a line per sample."""
+    names = ["overall", *MODALITIES]
+    labels = {"overall": table["label"].to_pylist()}
+    labels |= {m: rows[f"{m}_label"][:].tolist() for m in MODALITIES if f"{m}_label" in rows.column_names}
+    width = max([len(sample) for sample in table["id"].to_pylist()], default=2)
+    lines = ["".ljust(width) + "".join(f"{name:>18}" for name in names)]
+    lines.append("id".ljust(width) + f"{'predicted':>10}{'label':>8}" * len(names))
+    for i, sample in enumerate(table["id"].to_pylist()):
+        cells = [sample.ljust(width)]
+        for name, column in zip(names, COLUMNS, strict=True):
+            predicted = table[column][i].as_py()
+            label = labels[name][i] if name in labels else None
+            cells.append(f"{_number(predicted):>10}{_number(label):>8}")
+        lines.append("".join(cells))
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2f}"
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    disable_progress_bar()
+    try:
+        main(sys.argv[1:])
+    except (ValueError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -1,0 +1,275 @@
+"""The processor that is saved beside the weights: tokens, padding, masks, normalisation."""
+
+import os
+
+import numpy as np
+import torch
+from transformers import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+FEATURE_MODALITIES = ("text", "audio", "vision")
+
+
+class MultimodalProcessor(ProcessorMixin):
+    r"""
+    Turns samples into a model's padded inputs with their masks.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`, *optional*): The text encoder's, where text comes as text.
+        text_input (`str`, *optional*):
+            How text comes: "tokens" (text or token ids), "values" (features per step) or None where the checkpoint was
+            trained without text.
+        text_feature_size, audio_feature_size, vision_feature_size (`int`, *optional*):
+            Features per step; None where the checkpoint lacks the modality.
+        text_feature_set, audio_feature_set, vision_feature_set (`str`, *optional*):
+            What the features are and what extracts them, in words, for whoever brings data of their own.
+        max_text_length (`int`, *optional*):
+            Tokens, special ones included, beyond which a text is cut; what is cut is reported.
+        normalization (`dict`, *optional*):
+            By modality, `{"mean": [...], "std": [...]}` over the valid steps of the training split; features become
+            (x - mean) / std.
+    """
+
+    def __init__(
+        self,
+        tokenizer=None,
+        text_input=None,
+        text_feature_size=None,
+        audio_feature_size=None,
+        vision_feature_size=None,
+        text_feature_set=None,
+        audio_feature_set=None,
+        vision_feature_set=None,
+        max_text_length=None,
+        normalization=None,
+    ):
+        if text_input not in ("tokens", "values", None):
+            raise ValueError(f"`text_input` must be 'tokens', 'values' or None; got {text_input!r}.")
+        if (text_input == "tokens") != (tokenizer is not None):
+            raise ValueError(
+                f"A tokenizer goes with `text_input='tokens'` and with nothing else; got {text_input!r} and "
+                f"{'a' if tokenizer is not None else 'no'} tokenizer."
+            )
+        if (text_input == "values") != (text_feature_size is not None):
+            raise ValueError(
+                f"`text_feature_size` goes with `text_input='values'` and with nothing else; got {text_feature_size!r} "
+                f"and {text_input!r}."
+            )
+        self.text_input = text_input
+        self.text_feature_size = text_feature_size
+        self.audio_feature_size = audio_feature_size
+        self.vision_feature_size = vision_feature_size
+        self.text_feature_set = text_feature_set
+        self.audio_feature_set = audio_feature_set
+        self.vision_feature_set = vision_feature_set
+        self.max_text_length = max_text_length
+        self.normalization = normalization or {}
+        if tokenizer is not None:
+            super().__init__(tokenizer)
+        else:
+            self.tokenizer = None
+            self.chat_template = None
+
+    @property
+    def model_input_names(self) -> list[str]:
+        names = ["input_ids" if self.text_input == "tokens" else "text_values", "attention_mask"]
+        names = names if self.text_input else []
+        for modality in ("audio", "vision"):
+            if getattr(self, f"{modality}_feature_size") is not None:
+                names += [f"{modality}_values", f"{modality}_attention_mask"]
+        return names
+
+    def __call__(self, text=None, audio_values=None, vision_values=None, text_values=None, input_ids=None):
+        """
+        One sample or a list of samples; a sample that lacks a modality has None, an empty text or an empty sequence.
+
+        Args:
+            text (`str` or list of `str`): Raw text.
+            input_ids (list of `int` or list of those): The text's token ids, in place of the text.
+            text_values, audio_values, vision_values (array (steps, features) or list of those):
+                Sequences without padding.
+
+        Returns:
+            `BatchFeature`: the model's inputs as tensors. What no sample has is left out.
+
+        Raises:
+            ValueError: for an argument that the checkpoint has no use for, wrong feature sizes, NaN or infinities, and
+                differing numbers of samples.
+        """
+        if text is not None and input_ids is not None:
+            raise ValueError("`text` and `input_ids` are the same input; give one of them.")
+        if isinstance(text, str):
+            text = [text]
+        if input_ids is not None and (len(input_ids) == 0 or np.ndim(input_ids[0]) == 0) and None not in input_ids:
+            input_ids = [input_ids]
+        sequences = {
+            "text": _as_batch(text_values),
+            "audio": _as_batch(audio_values),
+            "vision": _as_batch(vision_values),
+        }
+        if (text is not None or input_ids is not None) and self.text_input != "tokens":
+            raise ValueError(
+                "`text` came, but this checkpoint has no text encoder: "
+                + (
+                    f"it reads `text_values` with {self.text_feature_size} features per step"
+                    f"{_named(self.text_feature_set)}."
+                    if self.text_input == "values"
+                    else "it was trained without text; leave text out."
+                )
+            )
+        counts = {
+            name: len(values)
+            for name, values in {"text": text, "input_ids": input_ids}.items()
+            if values is not None
+        }
+        counts |= {f"{name}_values": len(values) for name, values in sequences.items() if values is not None}
+        if not counts:
+            raise ValueError(f"No modality came; give at least one of {', '.join(self.model_input_names[::2])}.")
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"Every modality must have the same number of samples; got {counts}.")
+
+        inputs = {}
+        if text is not None:
+            input_ids = self.tokenize(text)
+        if input_ids is not None:
+            inputs.update(self._pad_tokens(input_ids))
+        for modality, values in sequences.items():
+            if values is not None:
+                inputs.update(self._pad_features(modality, values))
+        if not inputs:
+            raise ValueError("Every sample lacks every modality; give at least one that has something.")
+        return BatchFeature(inputs)
+
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, without padding; an empty text has none."""
+        limit = self.max_text_length or self.tokenizer.model_max_length
+        filled = [index for index, text in enumerate(texts) if text and text.strip()]
+        encoded = [[] for _ in texts]
+        if filled:
+            tokens = self.tokenizer([texts[index] for index in filled], verbose=False)["input_ids"]
+            too_long = [i for i, ids in enumerate(tokens) if len(ids) > limit]
+            if too_long:
+                logger.warning(
+                    f"{len(too_long)} of {len(texts)} texts are longer than {limit} tokens (the longest has "
+                    f"{max(len(tokens[i]) for i in too_long)}) and are cut there."
+                )
+                cut = self.tokenizer([texts[filled[i]] for i in too_long], truncation=True, max_length=limit)
+                for i, ids in zip(too_long, cut["input_ids"], strict=True):
+                    tokens[i] = ids
+            for index, ids in zip(filled, tokens, strict=True):
+                encoded[index] = ids
+        return encoded
+
+    def _pad_tokens(self, rows) -> dict[str, torch.Tensor]:
+        rows = [[] if row is None else row for row in rows]
+        longest = max(len(row) for row in rows)
+        if longest == 0:
+            return {}
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+        ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+        mask = torch.zeros(len(rows), longest, dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.as_tensor(row, dtype=torch.long)
+            mask[i, : len(row)] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def _pad_features(self, modality: str, rows) -> dict[str, torch.Tensor]:
+        size = getattr(self, f"{modality}_feature_size")
+        argument = f"{modality}_values"
+        if size is None:
+            raise ValueError(
+                f"`{argument}` came, but this checkpoint "
+                + (
+                    "reads text as text; give `text`."
+                    if modality == "text" and self.text_input == "tokens"
+                    else f"was trained without {modality}; leave it out."
+                )
+            )
+        arrays = [np.zeros((0, size), np.float32) if row is None else np.asarray(row, np.float32) for row in rows]
+        arrays = [np.zeros((0, size), np.float32) if array.size == 0 else array for array in arrays]
+        for i, array in enumerate(arrays):
+            if array.ndim != 2:
+                raise ValueError(
+                    f"`{argument}` must be arrays of shape (steps, {size}); sample {i} has the shape {array.shape}."
+                )
+            if array.shape[1] != size:
+                raise ValueError(
+                    f"`{argument}` has {array.shape[1]} features per step (sample {i}) but this checkpoint was trained "
+                    f"on {size}{_named(getattr(self, f'{modality}_feature_set'))}; extract them with the same "
+                    "feature set."
+                )
+            if not np.isfinite(array).all():
+                raise ValueError(f"`{argument}` must be finite; sample {i} holds NaN or infinities. Replace them.")
+        longest = max(len(array) for array in arrays)
+        if longest == 0:
+            return {}
+        values = np.zeros((len(arrays), longest, size), np.float32)
+        mask = np.zeros((len(arrays), longest), np.int64)
+        for i, array in enumerate(arrays):
+            values[i, : len(array)] = self._normalized(modality, array)
+            mask[i, : len(array)] = 1
+        mask_name = "attention_mask" if modality == "text" else f"{modality}_attention_mask"
+        return {argument: torch.from_numpy(values), mask_name: torch.from_numpy(mask)}
+
+    def _normalized(self, modality: str, array: np.ndarray) -> np.ndarray:
+        statistics = self.normalization.get(modality)
+        if statistics is None:
+            return array
+        return (array - np.asarray(statistics["mean"], np.float32)) / np.asarray(statistics["std"], np.float32)
+
+    # `ProcessorMixin` saves and loads a tokenizer unconditionally; a checkpoint whose text comes as features has none.
+
+    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
+        if self.tokenizer is not None:
+            return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        os.makedirs(save_directory, exist_ok=True)
+        path = os.path.join(save_directory, "processor_config.json")
+        self.to_json_file(path)
+        return [path]
+
+    @classmethod
+    def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
+        if (processor_dict or {}).get("text_input") != "tokens":
+            return [None]
+        return super()._get_arguments_from_pretrained(pretrained_model_name_or_path, processor_dict, **kwargs)
+
+
+def fit_normalization(rows, modality: str) -> dict[str, list[float]]:
+    """
+    Mean and standard deviation of each feature over all steps of all rows, in one pass; a constant feature gets a
+    standard deviation of 1, so that it becomes 0.
+
+    Args:
+        rows: Iterable of arrays (steps, features), the training split's.
+        modality (`str`): For the error message.
+    """
+    count, total, squares, origin = 0, 0.0, 0.0, None
+    for row in rows:
+        array = np.asarray(row, np.float64)
+        if len(array) == 0:
+            continue
+        origin = array[0] if origin is None else origin  # keeps the sums small where the mean is far from zero
+        count += len(array)
+        total = total + (array - origin).sum(axis=0)
+        squares = squares + ((array - origin) ** 2).sum(axis=0)
+    if count == 0:
+        raise ValueError(f"No training sample has {modality}; leave `normalize` out for it.")
+    shift = total / count
+    std = np.sqrt(np.maximum(squares / count - shift**2, 0.0))
+    return {"mean": (origin + shift).tolist(), "std": np.where(std > 1e-8, std, 1.0).tolist()}
+
+
+def _as_batch(values):
+    """One sequence (steps, features) becomes a list of one."""
+    if values is None or len(values) == 0:
+        return values if values is None else [values]
+    first = values[0]
+    one_sample = first is not None and np.ndim(first) == 1 and np.size(first) > 0
+    return [values] if one_sample else list(values)
+
+
+def _named(feature_set: str | None) -> str:
+    return f" ({feature_set})" if feature_set else ""

@@ -1,0 +1,1 @@
+"""Publishing: checkpoints that load where the project is not installed."""

@@ -1,0 +1,1 @@
+"""The `evaluate` metric for multimodal sentiment, itself a Space."""

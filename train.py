@@ -1,0 +1,125 @@
+"""
+Trains, evaluates and saves one model.
+
+    accelerate launch train.py recipes/quickstart.yaml --output_dir runs/quickstart
+    accelerate launch train.py recipes/self_mm_mosi.yaml --data_file unaligned_50.pkl --output_dir runs/mosi --seed 1112
+
+After the recipe comes any `--field value`: a field of the recipe (`--data_file`, `--text_encoder`), one of
+`transformers.TrainingArguments` (`--seed`, `--bf16 true`), or a name inside a section (`--model.fusion_size 64`). A run that
+was stopped goes on with `--resume_from_checkpoint true`. The folder then holds the checkpoint, its code and processor, a
+model card, the resolved recipe, all_results.json, and the predictions on the validation and test splits.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import numpy as np
+from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
+from transformers.utils.logging import disable_progress_bar
+
+import modeling  # noqa: F401  (registers the architectures)
+from spaces.multimodal_sentiment.multimodal_sentiment import regression_metrics
+from training.collator import MultimodalCollator
+from training.corpus import check_labels, choose_text, load_corpus, prepare_split
+from training.factory import build_model, build_processor
+from training.label_generation import LABEL_GENERATORS
+from training.model_card import write_card
+from training.progress import EpochLine
+from training.prediction import predict_rows, table_metrics
+from training.recipe import Recipe
+from training.run_folder import RunFolder
+from training.trainer import MultimodalTrainer
+
+logger = logging.getLogger("train")
+
+
+def main(arguments: list[str]) -> dict[str, float]:
+    recipe = Recipe.from_command_line(arguments)
+    args = recipe.training_arguments()
+    folder = RunFolder(args.output_dir, recipe, args.resume_from_checkpoint)
+    set_seed(args.seed)
+
+    # Data: every check comes before anything is written.
+    with args.main_process_first(desc="reading the data"):
+        corpus = load_corpus(recipe.data_file, recipe.synthetic, recipe.data_sha256)
+    recipe.data_sha256 = corpus.sha256
+    has_encoder = recipe.text_encoder is not None or recipe.model.get("text_config") is not None
+    text = choose_text(corpus, recipe.text, has_encoder)
+    processor = build_processor(recipe, corpus, text)
+    model = build_model(recipe, processor)
+    tasks = getattr(model.config, "unimodal_tasks", ())
+    human = recipe.label_generation == "human"
+    check_labels(corpus.splits, model.config.label_range, ("label", *(f"{m}_label" for m in tasks if human)))
+    splits = {name: prepare_split(rows, processor, text) for name, rows in corpus.splits.items()}
+    folder.check_recipe()
+    if args.should_save:
+        folder.claim()
+        logger.info("\n".join(corpus.notes))
+
+    # Labels for the unimodal tasks.
+    train = splits["train"]
+    generator, true_labels = None, None
+    if recipe.label_generation in LABEL_GENERATORS:
+        generator = LABEL_GENERATORS[recipe.label_generation](
+            train["id"][:], train["label"][:], tasks, model.config.label_range, device=args.device, **recipe.label_generator
+        )
+        true_labels = {m: train[f"{m}_label"][:] for m in tasks if f"{m}_label" in train.column_names}
+
+    # Training, with the validation split deciding which epoch is kept.
+    callbacks = [EpochLine()]
+    if recipe.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience, recipe.early_stopping_threshold))
+    trainer = MultimodalTrainer(
+        model,
+        args,
+        data_collator=MultimodalCollator(processor, unimodal_labels=human),
+        train_dataset=train,
+        eval_dataset=splits["valid"],
+        compute_metrics=lambda p: regression_metrics(
+            p.predictions, np.asarray(p.label_ids), convention=recipe.metric_convention
+        ),
+        callbacks=callbacks,
+        optimizer_settings=recipe.optimizer,
+        label_generator=generator,
+        true_labels=true_labels,
+    )
+    trainer.remove_callback(PrinterCallback)
+    args.resume_from_checkpoint = folder.checkpoint()
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+
+    # Results, on the main process: the test split is looked at here and nowhere else.
+    if not trainer.is_world_process_zero():
+        return {}
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    results = {
+        "seed": args.seed,
+        "epochs": trainer.state.epoch,
+        "best_epoch": best_epoch(trainer.state),
+        "train_seconds": trainer.state.log_history[-1]["train_runtime"],
+    }
+    predictions = {}
+    for name in ("valid", "test"):
+        predictions[name] = predict_rows(model, processor, splits[name], args.eval_batch_size)
+        metrics = table_metrics(predictions[name], recipe.metric_convention)
+        results |= {f"{name}_{metric}": value for metric, value in metrics.items()}
+    folder.finish(model, processor, results, predictions, write_card(recipe, corpus, model, processor, results))
+    print(f"Saved to {folder.path}. Test: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+    return results
+
+
+def best_epoch(state) -> float:
+    """The epoch of the evaluation whose checkpoint was kept."""
+    steps = {entry["step"]: entry["epoch"] for entry in state.log_history}
+    return steps.get(state.best_global_step, state.epoch)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logger.setLevel(logging.INFO)
+    disable_progress_bar()
+    try:
+        main(sys.argv[1:])
+    except (ValueError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

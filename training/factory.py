@@ -1,0 +1,109 @@
+"""Processor and model of a recipe on a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers.models import WordLevel
+from tokenizers.trainers import WordLevelTrainer
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoTokenizer, PreTrainedTokenizerFast
+
+from datasets_scripts import MODALITIES
+from processing import MultimodalProcessor
+from processing.processing_multimodal import fit_normalization
+from training.corpus import Corpus
+from training.recipe import Recipe
+
+SPECIAL_TOKENS = {
+    "unk_token": "[UNK]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+
+def build_processor(recipe: Recipe, corpus: Corpus, text: str | None) -> MultimodalProcessor:
+    """
+    The processor that the checkpoint will have: the text encoder's tokenizer (or one of the training split's words), the
+    corpus' feature sizes, and statistics of the training split where the recipe normalises.
+    """
+    train = corpus.splits["train"]
+    tokenizer = None
+    if text in ("raw_text", "input_ids"):
+        if recipe.text_encoder is not None:
+            tokenizer = AutoTokenizer.from_pretrained(recipe.text_encoder)
+        else:
+            tokenizer = word_tokenizer(train["text"][:], recipe.model.get("text_config") or {})
+    sizes = {modality: corpus.feature_size(modality) for modality in MODALITIES}
+    if text != "text_values":
+        sizes["text"] = None
+    normalization = {}
+    for modality in recipe.normalize:
+        if sizes.get(modality) is None:
+            raise ValueError(f"`normalize` names {modality!r}, but the run reads no such features.")
+        column = f"{modality}_values"
+        normalization[modality] = fit_normalization((row[column] for row in train.select_columns(column)), modality)
+    return MultimodalProcessor(
+        tokenizer,
+        text_input={"raw_text": "tokens", "input_ids": "tokens"}.get(text, "values" if text else None),
+        max_text_length=recipe.max_text_length,
+        normalization=normalization,
+        **{f"{modality}_feature_size": size for modality, size in sizes.items()},
+        **{f"{modality}_feature_set": name for modality, name in recipe.feature_sets.items()},
+    )
+
+
+def build_model(recipe: Recipe, processor: MultimodalProcessor):
+    """The model at the start of training; the text encoder is pretrained where the recipe names one."""
+    config_class = CONFIG_MAPPING[recipe.model_type]
+    fields = dict(recipe.model)
+    for modality in MODALITIES:
+        name = f"{modality}_feature_size"
+        size = getattr(processor, name)
+        if fields.get(name) not in (None, size):
+            raise ValueError(f"`model.{name}` is {fields[name]}, but the data has {size} features per step.")
+        fields[name] = size
+    model_class = MODEL_MAPPING[config_class]
+    if processor.text_input == "tokens" and recipe.text_encoder is not None:
+        fields.pop("text_config", None)
+        return model_class.from_text_encoder(config_class(**fields), recipe.text_encoder)
+    if processor.text_input == "tokens":
+        tokenizer = processor.tokenizer
+        fields["text_config"] = {
+            **fields["text_config"],
+            "vocab_size": len(tokenizer),
+            "pad_token_id": tokenizer.pad_token_id,
+        }
+    return model_class(config_class(**fields))
+
+
+def word_tokenizer(texts: Iterable[str], text_config: dict) -> PreTrainedTokenizerFast:
+    """
+    A tokenizer of whole lower-case words and punctuation marks, for an encoder that is trained from scratch.
+
+    Args:
+        texts: The training split's.
+        text_config: Its `vocab_size` and `max_position_embeddings` bound the vocabulary and the length.
+    """
+    tokenizer = Tokenizer(WordLevel(unk_token=SPECIAL_TOKENS["unk_token"]))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = WordLevelTrainer(
+        vocab_size=text_config.get("vocab_size", 30_000),
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(iter(np.asarray(texts, dtype=object).tolist()), trainer)
+    cls, sep = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=text_config.get("max_position_embeddings", 512),
+        **SPECIAL_TOKENS,
+    )

@@ -1,0 +1,85 @@
+"""The model card that a run writes: what was trained on what, how, and how well it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from string import Template
+
+import transformers
+import yaml
+
+from training.corpus import Corpus
+from training.recipe import Recipe
+
+TEMPLATE = Path(__file__).resolve().parent.parent / "model_cards" / "run_card.md"
+
+# By model_type: the paper's name and where it appeared.
+PAPERS = {
+    "self_mm": (
+        "Self-MM",
+        'Yu, Xu, Yuan and Wu, "Learning Modality-Specific Representations with Self-Supervised Multi-Task Learning for '
+        'Multimodal Sentiment Analysis", AAAI 2021 ([arXiv:2102.04830](https://arxiv.org/abs/2102.04830))',
+    )
+}
+
+
+def write_card(recipe: Recipe, corpus: Corpus, model, processor, results: dict) -> str:
+    """The card's text. All numbers in it are `results`, measured by the run."""
+    name, paper = PAPERS[recipe.model_type]
+    modalities = model.config.modalities
+    sizes = {
+        split: f"{len(rows)} samples" for split, rows in corpus.splits.items()
+    }
+    inputs = []
+    for modality in modalities:
+        if modality == "text" and model.config.text_config is not None:
+            encoder = recipe.text_encoder or "trained from scratch"
+            inputs.append(f"- text: tokens of a {model.config.text_config.model_type} encoder ({encoder})")
+        else:
+            feature_set = getattr(processor, f"{modality}_feature_set") or "not named"
+            size = getattr(model.config, f"{modality}_feature_size")
+            inputs.append(f"- {modality}: {size} features per step (feature set: {feature_set})")
+    metrics = [key.removeprefix("test_") for key in results if key.startswith("test_")]
+    rows = [f"| {m} | {results[f'valid_{m}']:.4f} | {results[f'test_{m}']:.4f} |" for m in metrics]
+    front = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["multimodal", "sentiment-analysis", recipe.model_type, *modalities],
+        "model-index": [
+            {
+                "name": name,
+                "results": [
+                    {
+                        "task": {"type": "text-classification", "name": "multimodal sentiment analysis"},
+                        "dataset": {"name": corpus.name, "type": "custom", "split": "test"},
+                        "metrics": [
+                            {"type": m, "name": m, "value": round(float(results[f"test_{m}"]), 4)} for m in metrics
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    example = "text=\"I liked it.\"" if processor.text_input == "tokens" else f"{modalities[0]}_values=sequence"
+    low, high = model.config.label_range
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        front_matter=yaml.safe_dump(front, sort_keys=False).strip(),
+        name=name,
+        paper=paper,
+        corpus=corpus.name,
+        low=f"{low:g}",
+        high=f"{high:g}",
+        example=example,
+        inputs="\n".join(inputs),
+        splits=", ".join(f"{split} {size}" for split, size in sizes.items()),
+        sha256=f"\nSHA-256 of the file: `{corpus.sha256}`\n" if corpus.sha256 else "",
+        notes="\n".join(f"- {note}" for note in corpus.notes),
+        results="\n".join(rows),
+        selection=recipe.training["metric_for_best_model"],
+        epochs=f"{results['epochs']:g}",
+        best_epoch=f"{results['best_epoch']:g}",
+        seed=results["seed"],
+        parameters=f"{sum(p.numel() for p in model.parameters()):,}",
+        transformers_version=transformers.__version__,
+        recipe=recipe.to_yaml().strip(),
+    )

@@ -1,0 +1,254 @@
+"""A recipe: one YAML file that says everything about a run, and the command line that changes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import CONFIG_MAPPING, HfArgumentParser, TrainingArguments
+
+import configuration  # noqa: F401  (registers the configurations by model_type)
+from spaces.multimodal_sentiment.multimodal_sentiment import greater_is_better
+from training.label_generation import LABEL_GENERATORS
+from training.optimizer import PARAMETER_GROUPS
+
+# What a training section says unless a recipe says otherwise: the published systems train with a constant rate, without
+# clipping, for as long as validation improves.
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "logging_strategy": "epoch",
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "mae",
+    "save_total_limit": 2,
+    "lr_scheduler_type": "constant",
+    "max_grad_norm": 0.0,
+    "train_sampling_strategy": "group_by_length",
+    "report_to": "none",
+    "disable_tqdm": True,
+}
+# Belong to one execution, not to the recipe: not written into the resolved recipe.
+PER_RUN_FIELDS = ("output_dir", "resume_from_checkpoint", "logging_dir", "disable_tqdm")
+
+
+@dataclass
+class Recipe:
+    """
+    Everything that decides a run.
+
+    Args:
+        model_type: Which architecture, by its configuration's `model_type`.
+        data_file: A file in MMSA's pickle layout. Excludes `synthetic`.
+        data_sha256: What the file's SHA-256 must be; a finished run's recipe.yaml has it, so that it runs on the same data.
+        synthetic: Arguments of the synthetic corpus (`datasets_scripts.synthetic`), in place of a file.
+        text: Which text is read: "raw_text", "input_ids" (the file's own token ids) or "text_values" (its features);
+            None takes the first of these that data and recipe have.
+        text_encoder: Pretrained text encoder, an id on the Hub or a folder. Without it, `model.text_config` describes an
+            encoder that is trained from scratch, on a vocabulary of the training split's words.
+        max_text_length: Tokens beyond which a text is cut.
+        normalize: Modalities whose features are standardised by the training split's statistics.
+        feature_sets: By modality, what the features are, in words, for the processor and the model card.
+        label_generation: Where unimodal labels come from: a generator ("self_mm"), "human" (the corpus has them), "none".
+        label_generator: Keyword arguments of the generator.
+        metric_convention: "mosi" or "sims": which of the metric's families is computed.
+        early_stopping_patience: Evaluations without a new best after which training stops; None trains all epochs.
+        early_stopping_threshold: How much better a new best must be.
+        optimizer: `name` ("adam", as in the papers, or "training" for `training.optim`) and, by parameter group
+            (text_encoder, audio_encoder, vision_encoder, rest), `learning_rate` and `weight_decay`.
+        model: Fields of the architecture's configuration; what the data decides is filled in.
+        training: Fields of `transformers.TrainingArguments`.
+    """
+
+    model_type: str
+    data_file: str | None = None
+    data_sha256: str | None = None
+    synthetic: dict[str, Any] | None = None
+    text: str | None = None
+    text_encoder: str | None = None
+    max_text_length: int | None = None
+    normalize: list[str] = field(default_factory=list)
+    feature_sets: dict[str, str] = field(default_factory=dict)
+    label_generation: str = "none"
+    label_generator: dict[str, Any] = field(default_factory=dict)
+    metric_convention: str = "mosi"
+    early_stopping_patience: int | None = None
+    early_stopping_threshold: float = 0.0
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.model_type not in CONFIG_MAPPING:
+            raise ValueError(f"`model_type` must name an architecture; got {self.model_type!r}.")
+        self.training = {**TRAINING_DEFAULTS, **self.training}
+        self._check_choice("text", (None, "raw_text", "input_ids", "text_values"))
+        self._check_choice("label_generation", ("none", "human", *LABEL_GENERATORS))
+        self._check_choice("metric_convention", ("mosi", "sims"))
+        if (self.data_file is None) == (self.synthetic is None):
+            raise ValueError(
+                "A recipe needs data: either `data_file` (give it as --data_file FILE) or `synthetic`, not "
+                f"{'both' if self.synthetic is not None else 'neither'}."
+            )
+        _check_keys("model", self.model, CONFIG_MAPPING[self.model_type].field_names())
+        _check_keys("training", self.training, [f.name for f in dataclasses.fields(TrainingArguments)])
+        _check_keys("optimizer", self.optimizer, ("name", *PARAMETER_GROUPS))
+        for group in PARAMETER_GROUPS:
+            _check_keys(f"optimizer.{group}", self.optimizer.get(group, {}), ("learning_rate", "weight_decay"))
+        if self.optimizer.get("name", "adam") not in ("adam", "training"):
+            raise ValueError(f"`optimizer.name` must be 'adam' or 'training'; got {self.optimizer['name']!r}.")
+        if self.training.get("remove_unused_columns"):
+            raise ValueError("`training.remove_unused_columns` must stay false: the collator chooses the columns.")
+
+    def _check_choice(self, name: str, choices: Sequence[Any]) -> None:
+        if getattr(self, name) not in choices:
+            shown = ", ".join(str(choice) for choice in choices)
+            raise ValueError(f"`{name}` must be one of {shown}; got {getattr(self, name)!r}.")
+
+    @classmethod
+    def from_command_line(cls, arguments: Sequence[str]) -> Recipe:
+        """
+        Args:
+            arguments: `RECIPE.yaml` and then `--field value` (or `--field=value`) pairs. A field is one of the recipe's, one
+                of `TrainingArguments`, or a dotted name inside a section (`--model.fusion_size 64`).
+
+        Raises:
+            ValueError: for an unknown field, naming the nearest known one, and for a value that does not fit.
+        """
+        if not arguments or arguments[0].startswith("--"):
+            raise ValueError("The first argument must be a recipe, a YAML file; recipes/ has those of this project.")
+        content = load_yaml(arguments[0])
+        for name, value in _pairs(arguments[1:]):
+            _override(content, name, value)
+        return cls.from_dict(content, arguments[0])
+
+    @classmethod
+    def from_dict(cls, content: Any, source: str = "the recipe") -> Recipe:
+        if not isinstance(content, dict):
+            raise ValueError(f"{source} must hold a mapping of recipe keys; got {type(content).__name__}.")
+        _check_keys("", content, [f.name for f in dataclasses.fields(cls)])
+        if "model_type" not in content:
+            raise ValueError(f"{source} has no `model_type`; say which architecture it trains.")
+        defaults = {f.name: f for f in dataclasses.fields(cls)}
+        for name in ("optimizer", "model", "training", "label_generator", "feature_sets", "synthetic"):
+            if content.get(name) is not None and not isinstance(content[name], dict):
+                raise ValueError(f"`{name}` must be a mapping; got {content[name]!r}.")
+        content = {
+            name: value for name, value in content.items() if value is not None or defaults[name].default is None
+        }
+        return cls(**content)
+
+    def training_arguments(self) -> TrainingArguments:
+        """The `training` section, each value checked against its field's type."""
+        section = {"dataloader_pin_memory": torch.cuda.is_available(), **self.training}
+        if not section.get("output_dir"):
+            raise ValueError("A run needs a folder of its own; give it as --output_dir FOLDER.")
+        if section.get("greater_is_better") is None and section.get("metric_for_best_model"):
+            name = section["metric_for_best_model"].removeprefix("eval_")
+            section["greater_is_better"] = name != "loss" and greater_is_better(name)
+        section["remove_unused_columns"] = False
+        line = []
+        for name, value in section.items():
+            if value is None:
+                continue
+            line.append(f"--{name}")
+            if isinstance(value, (list, tuple)):
+                line += [str(item) for item in value]
+            else:
+                line.append(json.dumps(value) if isinstance(value, dict) else str(value))
+        return _TrainingParser(TrainingArguments).parse_args_into_dataclasses(line, look_for_args_file=False)[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything needed to run again, without what belongs to one execution."""
+        content = dataclasses.asdict(self)
+        content["training"] = {k: v for k, v in content["training"].items() if k not in PER_RUN_FIELDS}
+        return content
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-3 as a string; here it is a number."""
+
+
+_Loader.yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+class _TrainingParser(HfArgumentParser):
+    def error(self, message: str):  # argparse would print hundreds of options and exit
+        raise ValueError(f"In the recipe's `training` section or on the command line: {message}.")
+
+
+def load_yaml(path: str | Path) -> Any:
+    """
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where it is not YAML.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no recipe {path}; recipes/ has those of this project.")
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+
+
+def _pairs(arguments: Sequence[str]) -> list[tuple[str, Any]]:
+    pairs, position = [], 0
+    while position < len(arguments):
+        argument = arguments[position]
+        if not argument.startswith("--"):
+            raise ValueError(f"Expected --field value after the recipe; got {argument!r} without a field.")
+        name, equals, value = argument[2:].partition("=")
+        if not equals:
+            position += 1
+            if position == len(arguments):
+                raise ValueError(f"--{name} has no value; write --{name} VALUE.")
+            value = arguments[position]
+        pairs.append((name, yaml.load(value, _Loader)))
+        position += 1
+    return pairs
+
+
+def _override(content: dict[str, Any], name: str, value: Any) -> None:
+    recipe_fields = [f.name for f in dataclasses.fields(Recipe)]
+    training_fields = [f.name for f in dataclasses.fields(TrainingArguments)]
+    section, dot, rest = name.partition(".")
+    if dot:
+        _check_keys("", {section: None}, recipe_fields)
+        place = content
+        *sections, last = [section, *rest.split(".")]
+        for key in sections:
+            if not isinstance(place.get(key), dict):
+                place[key] = {}
+            place = place[key]
+        place[last] = value
+    elif name in recipe_fields:
+        content[name] = value
+        # Data of one kind given on the command line replaces the recipe's data of the other kind.
+        if value is not None and name in ("data_file", "synthetic"):
+            content.pop({"data_file": "synthetic", "synthetic": "data_file"}[name], None)
+    elif name in training_fields:
+        content["training"] = {**(content.get("training") or {}), name: value}
+    else:
+        _check_keys("", {name: None}, recipe_fields + training_fields)
+
+
+def _check_keys(section: str, content: dict[str, Any], known: Sequence[str]) -> None:
+    for key in content:
+        if key not in known:
+            nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
+            place = f"{section}.{key}" if section else key
+            raise ValueError(f"`{place}` is not a recipe key; the nearest known one is `{nearest}`.")

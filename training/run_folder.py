@@ -1,0 +1,130 @@
+"""The folder of a run: when it may be used, which checkpoint goes on, and what a finished run leaves in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from publishing.remote_code import auto_map, write_remote_code
+from training.files import whole_file
+from training.label_generation import STATE_FILE
+from training.recipe import Recipe
+
+RECIPE_FILE = "recipe.yaml"
+RESULTS_FILE = "all_results.json"
+TRAINER_STATE_FILE = "trainer_state.json"
+
+
+class RunFolder:
+    """
+    The output folder of one run.
+
+    Args:
+        path: Where.
+        recipe: What is run.
+        resume: The value of `training.resume_from_checkpoint`: None or "false", "true", or a checkpoint's folder.
+
+    Raises:
+        FileExistsError: if the folder holds another run, or a finished one.
+        ValueError: if it is to be resumed with another recipe.
+    """
+
+    def __init__(self, path: str | Path, recipe: Recipe, resume: str | None = None):
+        self.path = Path(path)
+        self.recipe = recipe
+        self.resume = None if resume is None or str(resume).lower() in ("false", "none") else str(resume)
+        self._check()
+
+    def _check(self) -> None:
+        if self.path.is_file():
+            raise FileExistsError(f"--output_dir {self.path} is a file; give a folder.")
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return
+        if (self.path / RESULTS_FILE).exists():
+            raise FileExistsError(
+                f"--output_dir {self.path} holds a finished run ({RESULTS_FILE} is there); give another folder, or "
+                "delete this one."
+            )
+        if self.resume is None:
+            raise FileExistsError(
+                f"--output_dir {self.path} holds another run or other files; give an empty folder, or go on with that run "
+                "with --resume_from_checkpoint true."
+            )
+        known = self.path / RECIPE_FILE
+        if not known.exists():
+            raise FileExistsError(f"--output_dir {self.path} has no {RECIPE_FILE}: there is no run in it to go on with.")
+
+    def check_recipe(self) -> None:
+        """Compares the resolved recipe with that of the run to be resumed."""
+        known = self.path / RECIPE_FILE
+        if not known.exists():
+            return
+        before = yaml.safe_load(known.read_text(encoding="utf-8"))
+        now = yaml.safe_load(self.recipe.to_yaml())
+        differing = [key for key in now if before.get(key) != now[key]]
+        if differing:
+            shown = "; ".join(f"{key}: {before.get(key)!r} then, {now[key]!r} now" for key in differing)
+            raise ValueError(
+                f"--output_dir {self.path} holds a run with another recipe ({shown}); resume with the same recipe, or give "
+                "another folder."
+            )
+
+    def claim(self) -> None:
+        """Makes the folder and writes the resolved recipe, unless a run is resumed."""
+        if not (self.path / RECIPE_FILE).exists():
+            with whole_file(self.path / RECIPE_FILE) as temporary:
+                temporary.write_text(self.recipe.to_yaml(), encoding="utf-8")
+
+    def checkpoint(self) -> str | None:
+        """The checkpoint to go on with: the one that was named, or the newest that was written whole."""
+        if self.resume is None:
+            return None
+        needs_labels = self.recipe.label_generation not in ("none", "human")
+        if self.resume.lower() != "true":
+            if not checkpoint_is_whole(self.resume, needs_labels):
+                raise ValueError(f"--resume_from_checkpoint {self.resume} is not a whole checkpoint of this run.")
+            return self.resume
+        found = [path for path in self.path.glob("checkpoint-*") if checkpoint_is_whole(path, needs_labels)]
+        return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
+
+    def finish(
+        self, model, processor, results: dict[str, Any], predictions: dict[str, pa.Table], card: str
+    ) -> None:
+        """
+        Puts the checkpoint, its code, the predictions, the results and the model card into the folder; `all_results.json`
+        comes last, and says that the run is finished.
+        """
+        staged = self.path / ".incomplete"
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir()
+        model_map, processor_map = auto_map(type(model), type(processor))
+        model.config.auto_map = model_map
+        processor.auto_map = processor_map
+        model.save_pretrained(staged)
+        processor.save_pretrained(staged)
+        write_remote_code(staged, type(model), model.config_class, type(processor))
+        for split, table in predictions.items():
+            pq.write_table(table, staged / f"predictions_{split}.parquet")
+        (staged / "README.md").write_text(card, encoding="utf-8")
+        for file in sorted(staged.iterdir()):
+            os.replace(file, self.path / file.name)
+        staged.rmdir()
+        with whole_file(self.path / RESULTS_FILE) as temporary:
+            temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def checkpoint_is_whole(path: str | Path, needs_labels: bool) -> bool:
+    """Whether a checkpoint was written to its end: the trainer's state comes last, but for the generated labels."""
+    path = Path(path)
+    try:
+        json.loads((path / TRAINER_STATE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return (path / STATE_FILE).exists() or not needs_labels

@@ -1,0 +1,109 @@
+"""One trainer for all architectures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim import Adam
+from transformers import Trainer
+
+from training.label_generation import LabelGenerationCallback, LabelGenerator
+from training.optimizer import parameter_groups
+from training.sampler import BucketSampler
+
+MASKS = {"text": "attention_mask", "audio": "audio_attention_mask", "vision": "vision_attention_mask"}
+
+
+class MultimodalTrainer(Trainer):
+    """
+    `transformers.Trainer` with a recipe's optimiser groups, an order of samples that survives resuming, and unimodal label
+    generation.
+
+    A callback never sees batches or outputs. The label generator is therefore fed in `compute_loss`, after the loss was
+    computed with the labels as they stood; `LabelGenerationCallback` has what belongs to epochs, logs and checkpoints.
+
+    Args:
+        optimizer_settings (`dict`): A recipe's `optimizer` section.
+        label_generator (`LabelGenerator`, *optional*): Makes the unimodal labels.
+        true_labels (`dict`, *optional*): The corpus' own unimodal labels, to score the generated ones against.
+    """
+
+    def __init__(
+        self,
+        *args,
+        optimizer_settings: dict[str, Any] | None = None,
+        label_generator: LabelGenerator | None = None,
+        true_labels: dict[str, np.ndarray] | None = None,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        self.optimizer_settings = optimizer_settings or {}
+        self.label_generator = label_generator
+        if label_generator is not None:
+            self.add_callback(LabelGenerationCallback(label_generator, self.log, true_labels))
+
+    def create_optimizer(self, model=None):
+        if self.optimizer is None:
+            groups = parameter_groups(
+                self.model if model is None else model,
+                self.optimizer_settings,
+                self.args.learning_rate,
+                self.args.weight_decay,
+            )
+            if self.optimizer_settings.get("name", "adam") == "adam":
+                betas = (self.args.adam_beta1, self.args.adam_beta2)
+                self.optimizer = Adam(groups, betas=betas, eps=self.args.adam_epsilon)
+            else:
+                optimizer_class, keywords = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+                self.optimizer = optimizer_class(groups, **keywords)
+        return self.optimizer
+
+    def _get_train_sampler(self, train_dataset=None):
+        train_dataset = self.train_dataset if train_dataset is None else train_dataset
+        strategy = self.args.train_sampling_strategy
+        if strategy not in ("random", "group_by_length"):
+            return super()._get_train_sampler(train_dataset)
+        return BucketSampler(
+            len(train_dataset),
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            lengths=train_dataset[self.args.length_column_name][:] if strategy == "group_by_length" else None,
+            batch_size=self.args.train_batch_size * self.args.world_size,
+        )
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        inputs = dict(inputs)
+        ids = inputs.pop("id")
+        generator = self.label_generator if model.training else None
+        if generator is not None:
+            rows = generator.rows(ids)
+            device = inputs["labels"].device
+            inputs |= {f"{modality}_labels": labels.to(device) for modality, labels in generator.targets(rows).items()}
+        outputs = model(**inputs)
+        if generator is not None:
+            self._update_labels(generator, rows, inputs, outputs)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def _update_labels(self, generator: LabelGenerator, rows, inputs, outputs) -> None:
+        states = {name: outputs[f"{name}_state"].detach().float() for name in ("fusion", *generator.modalities)}
+        present = {}
+        for modality in generator.modalities:
+            mask = inputs.get(MASKS[modality])
+            missing = torch.zeros(len(rows), dtype=torch.bool, device=outputs.logits.device)
+            present[modality] = missing if mask is None else mask.bool().any(dim=1)
+        if self.accelerator.num_processes > 1:  # every process keeps the same labels and centres
+            rows, states, present = self.accelerator.gather((rows.to(outputs.logits.device), states, present))
+        generator.update(
+            rows.to(generator.device),
+            {name: state.to(generator.device) for name, state in states.items()},
+            {modality: mask.to(generator.device) for modality, mask in present.items()},
+        )
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        if prediction_loss_only:
+            return loss.detach(), None, None
+        return loss.detach(), outputs.logits.detach().float(), inputs["labels"]
