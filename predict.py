@@ -5,8 +5,8 @@ Predicts with a trained checkpoint: a table of samples, or one text.
     python predict.py runs/mosi --text "I did not expect to like it, but I did."
     python predict.py runs/quickstart --split test --limit 5
 
-Without --data_file it reads the data that the folder's recipe.yaml names. The table has the columns id, label, prediction and,
-where the sample has the modality, text_prediction, audio_prediction and vision_prediction.
+Without --data_file it reads the data that the folder's recipe.yaml names. The table has the columns id, label,
+prediction and, where the sample has the modality, text_prediction, audio_prediction and vision_prediction.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ def load_data(options: argparse.Namespace):
     """The corpus, and which family of metrics it is judged by."""
     path = Path(options.folder) / RECIPE_FILE
     recipe = Recipe.from_dict(load_yaml(path), str(path)) if path.is_file() else None
-    if options.data_file is None and recipe is None:
-        raise ValueError(f"{options.folder} has no {RECIPE_FILE}; say what to predict with --data_file or --text.")
     if options.data_file is not None:
         corpus = load_corpus(options.data_file)
-    else:
+    elif recipe is not None:
         corpus = load_corpus(recipe.data_file, recipe.synthetic, recipe.data_sha256)
+    else:
+        raise ValueError(f"{options.folder} has no {RECIPE_FILE}; say what to predict with --data_file or --text.")
     return corpus, recipe.metric_convention if recipe else "mosi"
 
 

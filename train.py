@@ -5,9 +5,9 @@ Trains, evaluates and saves one model.
     accelerate launch train.py recipes/self_mm_mosi.yaml --data_file unaligned_50.pkl --output_dir runs/mosi --seed 1112
 
 After the recipe comes any `--field value`: a field of the recipe (`--data_file`, `--text_encoder`), one of
-`transformers.TrainingArguments` (`--seed`, `--bf16 true`), or a name inside a section (`--model.fusion_size 64`). A run that
-was stopped goes on with `--resume_from_checkpoint true`. The folder then holds the checkpoint, its code and processor, a
-model card, the resolved recipe, all_results.json, and the predictions on the validation and test splits.
+`transformers.TrainingArguments` (`--seed`, `--bf16 true`), or a name inside a section (`--model.fusion_size 64`). A run
+that was stopped goes on with `--resume_from_checkpoint true`. The folder then holds the checkpoint, its code and
+processor, a model card, the resolved recipe, all_results.json, and the predictions on the validation and test splits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import logging
 import sys
 
 import numpy as np
-from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 import modeling  # noqa: F401  (registers the architectures)
@@ -26,8 +26,8 @@ from training.corpus import check_labels, choose_text, load_corpus, prepare_spli
 from training.factory import build_model, build_processor
 from training.label_generation import LABEL_GENERATORS
 from training.model_card import write_card
-from training.progress import EpochLine
 from training.prediction import predict_rows, table_metrics
+from training.progress import EpochLine
 from training.recipe import Recipe
 from training.run_folder import RunFolder
 from training.trainer import MultimodalTrainer
@@ -38,7 +38,7 @@ logger = logging.getLogger("train")
 def main(arguments: list[str]) -> dict[str, float]:
     recipe = Recipe.from_command_line(arguments)
     args = recipe.training_arguments()
-    folder = RunFolder(args.output_dir, recipe, args.resume_from_checkpoint)
+    folder = RunFolder(str(args.output_dir), recipe, args.resume_from_checkpoint)
     set_seed(args.seed)
 
     # Data: every check comes before anything is written.
@@ -63,12 +63,17 @@ def main(arguments: list[str]) -> dict[str, float]:
     generator, true_labels = None, None
     if recipe.label_generation in LABEL_GENERATORS:
         generator = LABEL_GENERATORS[recipe.label_generation](
-            train["id"][:], train["label"][:], tasks, model.config.label_range, device=args.device, **recipe.label_generator
+            train["id"][:],
+            train["label"][:],
+            tasks,
+            model.config.label_range,
+            device=args.device,
+            **recipe.label_generator,
         )
         true_labels = {m: train[f"{m}_label"][:] for m in tasks if f"{m}_label" in train.column_names}
 
     # Training, with the validation split deciding which epoch is kept.
-    callbacks = [EpochLine()]
+    callbacks: list[TrainerCallback] = [EpochLine()]
     if recipe.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience, recipe.early_stopping_threshold))
     trainer = MultimodalTrainer(

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig
@@ -65,7 +66,9 @@ class MultimodalConfig(PretrainedConfig):
     audio_feature_size: int | None = None
     vision_feature_size: int | None = None
     label_range: list | tuple = (-3.0, 3.0)
-    problem_type: str | None = "regression"
+    problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = (
+        "regression"
+    )
 
     def __post_init__(self, **kwargs):
         self._refuse_unknown_keys(kwargs)

@@ -19,8 +19,8 @@ class SelfMMConfig(MultimodalConfig):
 
     Args:
         tasks (`list` of `str`, *optional*, defaults to `["M", "T", "A", "V"]`):
-            Which tasks are trained (paper, table 4): the multimodal one, which is always among them, and the unimodal ones.
-            A modality that the corpus lacks has no task.
+            Which tasks are trained (paper, table 4): the multimodal one, which is always among them, and the unimodal
+            ones. A modality that the corpus lacks has no task.
         text_hidden_size, audio_hidden_size, vision_hidden_size (`int`, *optional*, default to 64, 32 and 64):
             Width of each modality's LSTM. That of text is used only where text comes as `text_values`.
         text_projection_size, audio_projection_size, vision_projection_size (`int`, *optional*):
@@ -28,8 +28,8 @@ class SelfMMConfig(MultimodalConfig):
             authors' code has the layer, of width 16 for audio and 32 for vision.
         fusion_size, text_size, audio_size, vision_size (`int`, *optional*, default to 128, 64, 16 and 32):
             Width of each task's space, where the labels' class centres lie (F* in the paper).
-        fusion_dropout, text_dropout, audio_dropout, vision_dropout (`float`, *optional*, default to 0.1, 0.0, 0.1, 0.1):
-            Dropout on each head's input.
+        fusion_dropout, text_dropout, audio_dropout, vision_dropout (`float`, *optional*):
+            Dropout on each head's input, by default 0.1, 0.0, 0.1 and 0.1.
         sequence_dropout (`float`, *optional*, defaults to 0.0):
             Dropout on the LSTMs' end states.
         head_layers (`int`, *optional*, defaults to 2):

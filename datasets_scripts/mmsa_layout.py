@@ -57,7 +57,7 @@ class MMSASplit:
     spans: dict[str, Spans] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def count(self, column: str, name: str, amount: int) -> None:
+    def count(self, column: str, name: str, amount: int | np.integer) -> None:
         counts = self.counts.setdefault(column, {})
         counts[name] = counts.get(name, 0) + int(amount)
 
@@ -207,9 +207,11 @@ def _find_spans(splits: list[MMSASplit], padding: str) -> None:
         for group in _scan_groups(split):
             scanned.setdefault(group, []).append((split, np.stack([occupied[modality] for modality in group])))
     for group, tables in scanned.items():
-        side = padded_side(frames.any(axis=0) for _, frames in tables) if padding == "auto" else padding
+        side = padded_side(np.any(frames, axis=0) for _, frames in tables) if padding == "auto" else padding
         for split, frames in tables:
-            spans = spans_from_frames(frames.any(axis=0), side, " common to " + ", ".join(group) if group[1:] else "")
+            spans = spans_from_frames(
+                np.any(frames, axis=0), side, " common to " + ", ".join(group) if group[1:] else ""
+            )
             for modality, own in zip(group, frames, strict=True):
                 _set_spans(split, modality, spans, own)
 
@@ -264,7 +266,10 @@ def _drop_absent(splits: list[MMSASplit], sizes: dict[str, int], warnings: list[
 def _count_steps(splits: list[MMSASplit]) -> None:
     for split in splits:
         for column, spans in split.spans.items():
-            array = split.tokens.ids if column == "input_ids" else split.features[column.removesuffix("_values")]
+            if column == "input_ids" and split.tokens is not None:
+                array = split.tokens.ids
+            else:
+                array = split.features[column.removesuffix("_values")]
             split.count(column, "padding_steps", len(array) * array.shape[1] - spans.lengths.sum())
             split.count(column, "empty_sequences", np.count_nonzero(spans.lengths == 0))
 

@@ -86,7 +86,7 @@ class MMSAPickleConfig(datasets.BuilderConfig):
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
         """Name of the cache folder: by content, not by path."""
-        return f"{self.name}-{self.sha256[:32]}-{self.padding}"
+        return f"{self.name}-{str(self.sha256)[:32]}-{self.padding}"
 
 
 class MMSAPickle(datasets.GeneratorBasedBuilder):

@@ -44,7 +44,7 @@ class Spans:
 
 def occupied_frames(array: np.ndarray) -> np.ndarray:
     """Which frames of (rows, steps, features) hold a value that is not 0: (rows, steps) booleans."""
-    return array.any(axis=2)
+    return np.asarray(array.any(axis=2))
 
 
 def spans_from_lengths(lengths: np.ndarray, occupied: np.ndarray, padding: str, origin: str) -> Spans:
@@ -110,8 +110,8 @@ def padded_side(tables: Iterable[np.ndarray]) -> str:
     leading = trailing = 0
     for occupied in tables:
         first, last = _occupied_range(occupied)
-        leading += np.count_nonzero((last > 0) & (first > 0))
-        trailing += np.count_nonzero((last > 0) & (last < occupied.shape[1]))
+        leading += int(np.count_nonzero((last > 0) & (first > 0)))
+        trailing += int(np.count_nonzero((last > 0) & (last < occupied.shape[1])))
     return "left" if leading > trailing else "right"
 
 

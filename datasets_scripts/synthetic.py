@@ -39,13 +39,14 @@ class SyntheticCorpus:
     """
     Description of a synthetic corpus; `build` makes it. The same arguments give the same corpus.
 
-    Per sample a common sentiment is drawn from [-3, 3]; each modality has it, or, with probability `disagreement`, one of
-    its own. The label is the mean of the three, weighted 2 : 1 : 1, with text first.
+    Per sample a common sentiment is drawn from [-3, 3]; each modality has it, or, with probability `disagreement`, one
+    of its own. The label is the mean of the three, weighted 2 : 1 : 1, with text first.
 
-    - Text says it in words: clauses such as "the plot was slightly weak", whose mean is the text's sentiment, among fillers.
-    - Audio (20 steps per second, 8 features) and vision (7 steps per second, 6 features) carry it in one burst at a random
-      place, along a fixed direction of the features, over autocorrelated noise. The two differ in length and are not
-      aligned with the words.
+    - Text says it in words: clauses such as "the plot was slightly weak", whose mean is the text's sentiment, among
+      fillers.
+    - Audio (20 steps per second, 8 features) and vision (7 steps per second, 6 features) carry it in one burst at a
+      random place, along a fixed direction of the features, over autocorrelated noise. The two differ in length and are
+      not aligned with the words.
 
     Args:
         train, valid, test (`int`): Samples per split.

@@ -2,7 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -63,7 +63,6 @@ class MultimodalPreTrainedModel(PreTrainedModel):
     config_class = MultimodalConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
-    input_modalities = ("text", "audio", "video")
     accepts_loss_kwargs = False  # the loss is a mean over the batch: Trainer must divide it under gradient accumulation
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -107,7 +106,7 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         text_config.name_or_path = ""
         config.text_config = text_config
         model = cls(config)
-        model.text_encoder.load_state_dict(encoder.state_dict())
+        model.get_submodule("text_encoder").load_state_dict(encoder.state_dict())
         return model
 
     def build_token_encoder(self) -> nn.Module:
@@ -127,8 +126,9 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         vision_attention_mask: torch.Tensor | None = None,
     ) -> dict[str, ModalitySequence]:
         """
-        Checks forward's arguments and turns them into one sequence per modality of the configuration: the text encoder's
-        last hidden states (or `text_values`), audio and vision features. Masks that are not given are all valid.
+        Checks forward's arguments and turns them into one sequence per modality of the configuration: the text
+        encoder's last hidden states (or `text_values`), audio and vision features. Masks that are not given are all
+        valid.
 
         Raises:
             ValueError: for an argument of the wrong shape, for one that the checkpoint has no use for, for none at all.
@@ -197,12 +197,10 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         hidden_size = self.config.text_config.hidden_size
         if input_ids is None or input_ids.shape[1] == 0:
             values = torch.zeros(batch, 0, hidden_size, dtype=self.dtype, device=self.device)
-            values = values + untouched(self.text_encoder)
+            values = values + untouched(self.get_submodule("text_encoder"))
             return ModalitySequence(values, torch.zeros(batch, 0, dtype=torch.bool, device=self.device))
         if input_ids.dim() != 2 or input_ids.shape[0] != batch:
-            raise ValueError(
-                f"`input_ids` must have the shape (batch {batch}, tokens); got {tuple(input_ids.shape)}."
-            )
+            raise ValueError(f"`input_ids` must have the shape (batch {batch}, tokens); got {tuple(input_ids.shape)}.")
         longest = getattr(self.config.text_config, "max_position_embeddings", None)
         if longest is not None and input_ids.shape[1] > longest:
             raise ValueError(
@@ -215,9 +213,10 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         first = torch.arange(mask.shape[1], device=mask.device) == 0
         readable = mask | (first & ~mask.any(dim=1, keepdim=True))
         inputs = {"input_ids": input_ids, "attention_mask": readable.to(torch.long)}
-        if token_type_ids is not None and "token_type_ids" in inspect.signature(self.text_encoder.forward).parameters:
+        encoder = self.get_submodule("text_encoder")
+        if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
             inputs["token_type_ids"] = token_type_ids
-        return ModalitySequence(self.text_encoder(**inputs).last_hidden_state, mask)
+        return ModalitySequence(encoder(**inputs).last_hidden_state, mask)
 
 
 class SequenceEncoder(nn.Module):
@@ -314,10 +313,9 @@ def weighted_multitask_loss(
 
 def _without_pooler(text_config) -> dict[str, bool]:
     """Constructor argument that leaves the pooler out, for encoders that take it."""
-    model_class = MODEL_MAPPING[type(text_config)]
-    if isinstance(model_class, (list, tuple)):
-        model_class = model_class[0]
-    takes_it = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    found = MODEL_MAPPING[type(text_config)]
+    model_class: Any = found[0] if isinstance(found, (list, tuple)) else found
+    takes_it = "add_pooling_layer" in inspect.signature(model_class).parameters
     return {"add_pooling_layer": False} if takes_it else {}
 
 

@@ -1,7 +1,8 @@
-"""Self-MM: one multimodal and three unimodal tasks on shared encoders, the unimodal labels generated during training."""
+"""Self-MM: a multimodal and three unimodal tasks on shared encoders, the unimodal labels generated during training."""
 
 import torch
 from torch import nn
+from transformers import PretrainedConfig
 
 from configuration.configuration_self_mm import SelfMMConfig
 from modeling.modeling_multimodal import (
@@ -23,7 +24,8 @@ class SelfMMModel(MultimodalPreTrainedModel):
     Only `logits`, from all of them together, is the model's answer; the unimodal predictions are there to be looked at.
 
     The unimodal labels are an input of forward: `training.label_generation` makes them while the model trains, and
-    CH-SIMS has them from annotators. A missing modality is represented by zeros, its LSTM's state before the first step.
+    CH-SIMS has them from annotators. A missing modality is represented by zeros, its LSTM's state before the first
+    step.
     """
 
     config_class = SelfMMConfig
@@ -32,7 +34,8 @@ class SelfMMModel(MultimodalPreTrainedModel):
         super().__init__(config)
         sizes = {}
         for modality in config.modalities:
-            if modality == "text" and config.text_config is not None:
+            encoder: nn.Module
+            if modality == "text" and isinstance(config.text_config, PretrainedConfig):
                 encoder, sizes[modality] = self.build_token_encoder(), config.text_config.hidden_size
             else:
                 encoder = SequenceEncoder(
@@ -103,9 +106,9 @@ class SelfMMModel(MultimodalPreTrainedModel):
         if labels is not None:
             given = {"text": text_labels, "audio": audio_labels, "vision": vision_labels}
             unimodal = {
-                task: (logits[task], given[task], sequences[task].present)
-                for task in self.config.unimodal_tasks
-                if given[task] is not None
+                task: (logits[task], targets, sequences[task].present)
+                for task, targets in given.items()
+                if targets is not None and task in self.config.unimodal_tasks
             }
             loss = weighted_multitask_loss(logits["fusion"], labels, unimodal)
         return MultimodalOutput(

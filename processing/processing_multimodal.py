@@ -121,9 +121,7 @@ class MultimodalProcessor(ProcessorMixin):
                 )
             )
         counts = {
-            name: len(values)
-            for name, values in {"text": text, "input_ids": input_ids}.items()
-            if values is not None
+            name: len(values) for name, values in {"text": text, "input_ids": input_ids}.items() if values is not None
         }
         counts |= {f"{name}_values": len(values) for name, values in sequences.items() if values is not None}
         if not counts:
@@ -147,7 +145,7 @@ class MultimodalProcessor(ProcessorMixin):
         """Token ids of each text, without padding; an empty text has none."""
         limit = self.max_text_length or self.tokenizer.model_max_length
         filled = [index for index, text in enumerate(texts) if text and text.strip()]
-        encoded = [[] for _ in texts]
+        encoded: list[list[int]] = [[] for _ in texts]
         if filled:
             tokens = self.tokenizer([texts[index] for index in filled], verbose=False)["input_ids"]
             too_long = [i for i, ids in enumerate(tokens) if len(ids) > limit]
@@ -246,7 +244,8 @@ def fit_normalization(rows, modality: str) -> dict[str, list[float]]:
         rows: Iterable of arrays (steps, features), the training split's.
         modality (`str`): For the error message.
     """
-    count, total, squares, origin = 0, 0.0, 0.0, None
+    count, origin = 0, None
+    total = squares = np.float64(0.0)
     for row in rows:
         array = np.asarray(row, np.float64)
         if len(array) == 0:
@@ -255,7 +254,7 @@ def fit_normalization(rows, modality: str) -> dict[str, list[float]]:
         count += len(array)
         total = total + (array - origin).sum(axis=0)
         squares = squares + ((array - origin) ** 2).sum(axis=0)
-    if count == 0:
+    if origin is None:
         raise ValueError(f"No training sample has {modality}; leave `normalize` out for it.")
     shift = total / count
     std = np.sqrt(np.maximum(squares / count - shift**2, 0.0))

@@ -2,8 +2,8 @@
 Puts the code of a checkpoint beside its weights, so that `AutoModel.from_pretrained(..., trust_remote_code=True)` and
 `AutoProcessor` work in a process that cannot import the project.
 
-`transformers` copies the file that defines a class, and what it imports relatively, from one flat folder. Here the files
-lie in packages and import each other absolutely; the copies import relatively.
+`transformers` copies the file that defines a class, and what it imports relatively, from one flat folder. Here the
+files lie in packages and import each other absolutely; the copies import relatively.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import inspect
 import sys
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
 from training.files import whole_file
 
 PACKAGES = ("configuration", "modeling", "processing")
 AUTO_MODELS = ("AutoModel", "AutoModelForSequenceClassification")
 
 
-def auto_map(model_class: type, processor_class: type) -> tuple[dict[str, str], dict[str, str]]:
+def auto_map(model_class: type[PreTrainedModel], processor_class: type) -> tuple[dict[str, str], dict[str, str]]:
     """`auto_map` of config.json and of processor_config.json: which file and class each Auto class finds."""
     model = f"{_file_stem(model_class)}.{model_class.__name__}"
     config_class = model_class.config_class
+    assert config_class is not None, f"{model_class.__name__} names no configuration class"
     config = {"AutoConfig": f"{_file_stem(config_class)}.{config_class.__name__}"}
     config |= dict.fromkeys(AUTO_MODELS, model)
     return config, {"AutoProcessor": f"{_file_stem(processor_class)}.{processor_class.__name__}"}
@@ -47,7 +50,7 @@ def write_remote_code(folder: str | Path, *classes: type) -> list[Path]:
             if sources[stem][0] != module:
                 raise ValueError(f"{sources[stem][0]} and {module} would both be {stem}.py in a checkpoint's folder.")
             continue
-        text = Path(inspect.getsourcefile(sys.modules[module])).read_text(encoding="utf-8")
+        text = Path(str(inspect.getsourcefile(sys.modules[module]))).read_text(encoding="utf-8")
         text, imported = relative_imports(text)
         sources[stem] = module, text
         waiting += imported
@@ -68,11 +71,11 @@ def relative_imports(source: str) -> tuple[str, list[str]]:
         The new source and the names of the modules that it imports.
     """
     lines = source.splitlines(keepends=True)
-    modules = []
+    modules: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import) and any(_first_party(alias.name) for alias in node.names):
             raise ValueError(f"Write `from {node.names[0].name} import ...`: published code needs relative imports.")
-        if isinstance(node, ast.ImportFrom) and node.level == 0 and _first_party(node.module):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module and _first_party(node.module):
             modules.append(node.module)
             stem = node.module.rpartition(".")[2]
             lines[node.lineno - 1] = lines[node.lineno - 1].replace(f"from {node.module} ", f"from .{stem} ", 1)

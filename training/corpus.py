@@ -62,8 +62,8 @@ def load_corpus(
     report = builder.report()
     if expected_sha256 not in (None, report.sha256):
         raise ValueError(
-            f"{data_file} has the SHA-256 {report.sha256}, but the recipe's `data_sha256` is {expected_sha256}: the data "
-            "is not what the recipe was run on. Get that file, or pass --data_sha256 null to train on this one."
+            f"{data_file} has the SHA-256 {report.sha256}, but the recipe's `data_sha256` is {expected_sha256}: the "
+            "data is not what the recipe was run on. Get that file, or pass --data_sha256 null to train on this one."
         )
     notes = [line for line in report.summary().splitlines() if line.strip()]
     return Corpus(builder.rows(), report.source, report.sha256, notes)
@@ -96,8 +96,8 @@ def check_labels(splits: DatasetDict, label_range: tuple[float, float], columns:
 
 def prepare_split(rows: Dataset, processor, text: str | None) -> Dataset:
     """
-    Adds what the collator and the sampler need: `input_ids`, where the model reads tokens, and `length`, which stands for a
-    sample's cost: its tokens if a text encoder reads them, which costs most, and otherwise its steps.
+    Adds what the collator and the sampler need: `input_ids`, where the model reads tokens, and `length`, which stands
+    for a sample's cost: its tokens if a text encoder reads them, which costs most, and otherwise its steps.
 
     Args:
         rows: A split in the common schema.
@@ -119,7 +119,7 @@ def prepare_split(rows: Dataset, processor, text: str | None) -> Dataset:
                 )
         lengths = np.array([len(ids) for ids in tokens], np.int64)
     else:
-        lengths = sum(sequence_lengths(rows, modality) for modality in MODALITIES)
+        lengths = np.sum([sequence_lengths(rows, modality) for modality in MODALITIES], axis=0)
     return rows.add_column("length", pa.array(lengths))
 
 
@@ -147,8 +147,8 @@ def choose_text(corpus: Corpus, wanted: str | None, has_encoder: bool) -> str | 
     if wanted is None:
         if has_encoder and not fitting:
             raise ValueError(
-                f"A text encoder reads text, but {corpus.name} has neither raw text nor token ids; leave `text_encoder` "
-                "and `model.text_config` out."
+                f"A text encoder reads text, but {corpus.name} has neither raw text nor token ids; leave "
+                "`text_encoder` and `model.text_config` out."
             )
         return fitting[0] if fitting else None
     if wanted not in available:

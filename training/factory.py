@@ -8,9 +8,10 @@ import numpy as np
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from tokenizers.trainers import WordLevelTrainer
-from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from datasets_scripts import MODALITIES
+from modeling import MODEL_CLASSES
 from processing import MultimodalProcessor
 from processing.processing_multimodal import fit_normalization
 from training.corpus import Corpus
@@ -27,8 +28,8 @@ SPECIAL_TOKENS = {
 
 def build_processor(recipe: Recipe, corpus: Corpus, text: str | None) -> MultimodalProcessor:
     """
-    The processor that the checkpoint will have: the text encoder's tokenizer (or one of the training split's words), the
-    corpus' feature sizes, and statistics of the training split where the recipe normalises.
+    The processor that the checkpoint will have: the text encoder's tokenizer (or one of the training split's words),
+    the corpus' feature sizes, and statistics of the training split where the recipe normalises.
     """
     train = corpus.splits["train"]
     tokenizer = None
@@ -48,7 +49,7 @@ def build_processor(recipe: Recipe, corpus: Corpus, text: str | None) -> Multimo
         normalization[modality] = fit_normalization((row[column] for row in train.select_columns(column)), modality)
     return MultimodalProcessor(
         tokenizer,
-        text_input={"raw_text": "tokens", "input_ids": "tokens"}.get(text, "values" if text else None),
+        text_input="tokens" if tokenizer is not None else "values" if text else None,
         max_text_length=recipe.max_text_length,
         normalization=normalization,
         **{f"{modality}_feature_size": size for modality, size in sizes.items()},
@@ -58,7 +59,8 @@ def build_processor(recipe: Recipe, corpus: Corpus, text: str | None) -> Multimo
 
 def build_model(recipe: Recipe, processor: MultimodalProcessor):
     """The model at the start of training; the text encoder is pretrained where the recipe names one."""
-    config_class = CONFIG_MAPPING[recipe.model_type]
+    model_class = next(cls for cls in MODEL_CLASSES if cls.config_class.model_type == recipe.model_type)
+    config_class = model_class.config_class
     fields = dict(recipe.model)
     for modality in MODALITIES:
         name = f"{modality}_feature_size"
@@ -66,7 +68,6 @@ def build_model(recipe: Recipe, processor: MultimodalProcessor):
         if fields.get(name) not in (None, size):
             raise ValueError(f"`model.{name}` is {fields[name]}, but the data has {size} features per step.")
         fields[name] = size
-    model_class = MODEL_MAPPING[config_class]
     if processor.text_input == "tokens" and recipe.text_encoder is not None:
         fields.pop("text_config", None)
         return model_class.from_text_encoder(config_class(**fields), recipe.text_encoder)

@@ -49,7 +49,7 @@ class ClassCentres:
         self.counts = torch.zeros(2, dtype=torch.float64, device=device)
 
     def observe(self, rows: torch.Tensor, features: torch.Tensor, classes: torch.Tensor) -> None:
-        """Replaces the representations (B, size) and classes (B,) of `rows`, which hold no row twice but the spare one."""
+        """Replaces representations (B, size) and classes (B,) of `rows`, which hold no row twice but the spare one."""
         self._add(self.features[rows], self.classes[rows], sign=-1)
         features = features.to(self.features.dtype)
         self._add(features, classes, sign=1)
@@ -92,8 +92,8 @@ class ClassCentres:
 
 class LabelGenerator(ABC):
     """
-    Book-keeping that every strategy shares: labels by sample, one update per sample and epoch, the momentum average, the
-    history, and the state that goes into checkpoints.
+    Book-keeping that every strategy shares: labels by sample, one update per sample and epoch, the momentum average,
+    the history, and the state that goes into checkpoints.
 
     Args:
         ids (list of `str`): Ids of the training samples, all different.
@@ -273,20 +273,20 @@ class SelfMMLabelGenerator(LabelGenerator):
 
     Equation by equation:
 
-    - (1), (2): class centres over the global representations F^g, for each of m, t, a, v by that space's own labels (y_m;
-      the current u-labels), strictly above and strictly below zero. Representations not seen yet are left out, while the
-      paper counts them as zero vectors; only the first epoch has such, and it generates nothing.
+    - (1), (2): class centres over the global representations F^g, for each of m, t, a, v by that space's own labels
+      (y_m; the current u-labels), strictly above and strictly below zero. Representations not seen yet are left out,
+      while the paper counts them as zero vectors; only the first epoch has such, and it generates nothing.
     - (3), (4), (5): distances over the root of the width, relative distance alpha, epsilon 1e-8.
-    - (6), (7), (8): y_s = y_m alpha_s / (2 alpha_m) + (y_m + alpha_s - alpha_m) / 2. Where |alpha_m| is below epsilon it is
-      replaced by epsilon with alpha_m's sign.
+    - (6), (7), (8): y_s = y_m alpha_s / (2 alpha_m) + (y_m + alpha_s - alpha_m) / 2. Where |alpha_m| is below epsilon
+      it is replaced by epsilon with alpha_m's sign.
     - (9): momentum (n - 1)/(n + 1) and 2/(n + 1) in epoch n, from the second epoch on.
     - Algorithm 1: the batch's labels before its representations, these before the centres. The parameter step lies
       between in the paper; the values do not depend on it, since F* comes from the forward pass before it. Loss and
       gradient (lines 7, 8) use the labels as they stood before the batch.
 
-    Beyond the paper, and here by default: generated values are clipped to the label range before (9), as in the authors'
-    code (`clip=False` leaves it out); alpha_m may come close to zero, and only this keeps (6) bounded. Until both classes
-    have a sample, and for a sample without the modality, the label stays as it is.
+    Beyond the paper, and here by default: generated values are clipped to the label range before (9), as in the
+    authors' code (`clip=False` leaves it out); alpha_m may come close to zero, and only this keeps (6) bounded. Until
+    both classes have a sample, and for a sample without the modality, the label stays as it is.
 
     Where the authors' code differs from the paper: zero labels count as positive (`zero_is_positive=True`; MMSA, by the
     same authors, excludes them); distances are not divided by the root of the width, which cancels in alpha but for
@@ -335,8 +335,8 @@ class LabelGenerationCallback(TrainerCallback):
         generator (`LabelGenerator`): What to drive.
         log: Called with a dictionary of numbers after each epoch, `Trainer.log` as a rule.
         true_labels (`dict`, *optional*):
-            By modality, true unimodal labels (N,) in the generator's order, where the corpus has them: the generated ones
-            are then scored against them.
+            By modality, true unimodal labels (N,) in the generator's order, where the corpus has them: the generated
+            ones are then scored against them.
     """
 
     def __init__(self, generator: LabelGenerator, log, true_labels: dict[str, np.ndarray] | None = None):
@@ -368,10 +368,11 @@ class LabelGenerationCallback(TrainerCallback):
 
     def scores(self) -> dict[str, float]:
         """
-        By modality: `label_shift`, the mean distance of the generated labels from the multimodal ones; where true unimodal
-        labels are known, `label_corr`, the generated labels' correlation with them, and `label_shift_corr`, that of the
-        shifts: of what was generated beyond the multimodal label with what is true beyond it, 0 where nothing was found
-        out. NaN where a side is constant, as before the second epoch.
+        By modality: `label_shift`, the mean distance of the generated labels from the multimodal ones; where true
+        unimodal labels are known, `label_corr`, the generated labels' correlation with them, and `label_shift_corr`,
+        that of the
+        shifts: of what was generated beyond the multimodal label with what is true beyond it, 0 where nothing was
+        found out. NaN where a side is constant, as before the second epoch.
         """
         scores = {}
         m_labels = self.generator.m_labels[:-1].cpu().numpy()

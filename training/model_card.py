@@ -27,9 +27,7 @@ def write_card(recipe: Recipe, corpus: Corpus, model, processor, results: dict) 
     """The card's text. All numbers in it are `results`, measured by the run."""
     name, paper = PAPERS[recipe.model_type]
     modalities = model.config.modalities
-    sizes = {
-        split: f"{len(rows)} samples" for split, rows in corpus.splits.items()
-    }
+    sizes = {split: f"{len(rows)} samples" for split, rows in corpus.splits.items()}
     inputs = []
     for modality in modalities:
         if modality == "text" and model.config.text_config is not None:
@@ -60,7 +58,7 @@ def write_card(recipe: Recipe, corpus: Corpus, model, processor, results: dict) 
             }
         ],
     }
-    example = "text=\"I liked it.\"" if processor.text_input == "tokens" else f"{modalities[0]}_values=sequence"
+    example = 'text="I liked it."' if processor.text_input == "tokens" else f"{modalities[0]}_values=sequence"
     low, high = model.config.label_range
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         front_matter=yaml.safe_dump(front, sort_keys=False).strip(),

@@ -43,12 +43,10 @@ def predict_rows(model, processor, rows: Dataset, batch_size: int = 32) -> pa.Ta
             outputs = model(**batch)
         values["prediction"][chosen] = outputs.logits[:, 0].float().cpu().numpy()
         for modality, mask_name in MASKS.items():
-            logits = outputs[f"{modality}_logits"] if f"{modality}_logits" in outputs else None
+            logits = outputs.get(f"{modality}_logits")
             if logits is not None and mask_name in batch:
                 present = batch[mask_name].bool().any(dim=1).cpu().numpy()
-                values[f"{modality}_prediction"][chosen] = np.where(
-                    present, logits[:, 0].float().cpu().numpy(), np.nan
-                )
+                values[f"{modality}_prediction"][chosen] = np.where(present, logits[:, 0].float().cpu().numpy(), np.nan)
     model.train(was_training)
     labels = np.asarray(rows["label"][:], np.float32) if "label" in rows.column_names else None
     return pa.table(

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 import yaml
-from transformers import CONFIG_MAPPING, HfArgumentParser, TrainingArguments
+from transformers import HfArgumentParser, TrainingArguments
 
-import configuration  # noqa: F401  (registers the configurations by model_type)
+from configuration import CONFIG_CLASSES
 from spaces.multimodal_sentiment.multimodal_sentiment import greater_is_better
 from training.label_generation import LABEL_GENERATORS
 from training.optimizer import PARAMETER_GROUPS
@@ -35,6 +35,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "report_to": "none",
     "disable_tqdm": True,
 }
+ARCHITECTURES = {config_class.model_type: config_class for config_class in CONFIG_CLASSES}
 # Belong to one execution, not to the recipe: not written into the resolved recipe.
 PER_RUN_FIELDS = ("output_dir", "resume_from_checkpoint", "logging_dir", "disable_tqdm")
 
@@ -47,16 +48,18 @@ class Recipe:
     Args:
         model_type: Which architecture, by its configuration's `model_type`.
         data_file: A file in MMSA's pickle layout. Excludes `synthetic`.
-        data_sha256: What the file's SHA-256 must be; a finished run's recipe.yaml has it, so that it runs on the same data.
+        data_sha256: What the file's SHA-256 must be; a finished run's recipe.yaml has it, so that it runs on the same
+            data.
         synthetic: Arguments of the synthetic corpus (`datasets_scripts.synthetic`), in place of a file.
         text: Which text is read: "raw_text", "input_ids" (the file's own token ids) or "text_values" (its features);
             None takes the first of these that data and recipe have.
-        text_encoder: Pretrained text encoder, an id on the Hub or a folder. Without it, `model.text_config` describes an
-            encoder that is trained from scratch, on a vocabulary of the training split's words.
+        text_encoder: Pretrained text encoder, an id on the Hub or a folder. Without it, `model.text_config` describes
+            an encoder that is trained from scratch, on a vocabulary of the training split's words.
         max_text_length: Tokens beyond which a text is cut.
         normalize: Modalities whose features are standardised by the training split's statistics.
         feature_sets: By modality, what the features are, in words, for the processor and the model card.
-        label_generation: Where unimodal labels come from: a generator ("self_mm"), "human" (the corpus has them), "none".
+        label_generation: Where unimodal labels come from: a generator ("self_mm"), "human" (the corpus has them),
+            "none".
         label_generator: Keyword arguments of the generator.
         metric_convention: "mosi" or "sims": which of the metric's families is computed.
         early_stopping_patience: Evaluations without a new best after which training stops; None trains all epochs.
@@ -86,8 +89,7 @@ class Recipe:
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.model_type not in CONFIG_MAPPING:
-            raise ValueError(f"`model_type` must name an architecture; got {self.model_type!r}.")
+        self._check_choice("model_type", tuple(ARCHITECTURES))
         self.training = {**TRAINING_DEFAULTS, **self.training}
         self._check_choice("text", (None, "raw_text", "input_ids", "text_values"))
         self._check_choice("label_generation", ("none", "human", *LABEL_GENERATORS))
@@ -97,7 +99,7 @@ class Recipe:
                 "A recipe needs data: either `data_file` (give it as --data_file FILE) or `synthetic`, not "
                 f"{'both' if self.synthetic is not None else 'neither'}."
             )
-        _check_keys("model", self.model, CONFIG_MAPPING[self.model_type].field_names())
+        _check_keys("model", self.model, ARCHITECTURES[self.model_type].field_names())
         _check_keys("training", self.training, [f.name for f in dataclasses.fields(TrainingArguments)])
         _check_keys("optimizer", self.optimizer, ("name", *PARAMETER_GROUPS))
         for group in PARAMETER_GROUPS:
@@ -116,8 +118,8 @@ class Recipe:
     def from_command_line(cls, arguments: Sequence[str]) -> Recipe:
         """
         Args:
-            arguments: `RECIPE.yaml` and then `--field value` (or `--field=value`) pairs. A field is one of the recipe's, one
-                of `TrainingArguments`, or a dotted name inside a section (`--model.fusion_size 64`).
+            arguments: `RECIPE.yaml` and then `--field value` (or `--field=value`) pairs. A field is one of the
+                recipe's, one of `TrainingArguments`, or a dotted name inside a section (`--model.fusion_size 64`).
 
         Raises:
             ValueError: for an unknown field, naming the nearest known one, and for a value that does not fit.
@@ -163,7 +165,8 @@ class Recipe:
                 line += [str(item) for item in value]
             else:
                 line.append(json.dumps(value) if isinstance(value, dict) else str(value))
-        return _TrainingParser(TrainingArguments).parse_args_into_dataclasses(line, look_for_args_file=False)[0]
+        parser = _TrainingParser(TrainingArguments)  # type: ignore[arg-type]
+        return parser.parse_args_into_dataclasses(line, look_for_args_file=False)[0]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to run again, without what belongs to one execution."""

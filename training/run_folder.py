@@ -54,12 +54,14 @@ class RunFolder:
             )
         if self.resume is None:
             raise FileExistsError(
-                f"--output_dir {self.path} holds another run or other files; give an empty folder, or go on with that run "
-                "with --resume_from_checkpoint true."
+                f"--output_dir {self.path} holds another run or other files; give an empty folder, or go on with "
+                "that run with --resume_from_checkpoint true."
             )
         known = self.path / RECIPE_FILE
         if not known.exists():
-            raise FileExistsError(f"--output_dir {self.path} has no {RECIPE_FILE}: there is no run in it to go on with.")
+            raise FileExistsError(
+                f"--output_dir {self.path} has no {RECIPE_FILE}: there is no run in it to go on with."
+            )
 
     def check_recipe(self) -> None:
         """Compares the resolved recipe with that of the run to be resumed."""
@@ -72,8 +74,8 @@ class RunFolder:
         if differing:
             shown = "; ".join(f"{key}: {before.get(key)!r} then, {now[key]!r} now" for key in differing)
             raise ValueError(
-                f"--output_dir {self.path} holds a run with another recipe ({shown}); resume with the same recipe, or give "
-                "another folder."
+                f"--output_dir {self.path} holds a run with another recipe ({shown}); resume with the same "
+                "recipe, or give another folder."
             )
 
     def claim(self) -> None:
@@ -94,12 +96,10 @@ class RunFolder:
         found = [path for path in self.path.glob("checkpoint-*") if checkpoint_is_whole(path, needs_labels)]
         return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
 
-    def finish(
-        self, model, processor, results: dict[str, Any], predictions: dict[str, pa.Table], card: str
-    ) -> None:
+    def finish(self, model, processor, results: dict[str, Any], predictions: dict[str, pa.Table], card: str) -> None:
         """
-        Puts the checkpoint, its code, the predictions, the results and the model card into the folder; `all_results.json`
-        comes last, and says that the run is finished.
+        Puts the checkpoint, its code, the predictions, the results and the model card into the folder;
+        `all_results.json` comes last, and says that the run is finished.
         """
         staged = self.path / ".incomplete"
         shutil.rmtree(staged, ignore_errors=True)
@@ -117,6 +117,7 @@ class RunFolder:
             os.replace(file, self.path / file.name)
         staged.rmdir()
         with whole_file(self.path / RESULTS_FILE) as temporary:
+            results = {name: None if value != value else value for name, value in results.items()}  # JSON has no NaN
             temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 

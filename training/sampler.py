@@ -10,8 +10,8 @@ from torch.utils.data import Sampler
 
 class BucketSampler(Sampler[int]):
     """
-    A new random order in every epoch, decided by seed and epoch alone: the library's samplers draw from the global random
-    state, so an epoch that is resumed in its middle would go on with other samples.
+    A new random order in every epoch, decided by seed and epoch alone: the library's samplers draw from the global
+    random state, so an epoch that is resumed in its middle would go on with other samples.
 
     With lengths, samples of similar length are put next to each other, within random groups of `group_batches` batches,
     and then the batches are shuffled: less padding, and little less randomness.

@@ -18,8 +18,8 @@ MASKS = {"text": "attention_mask", "audio": "audio_attention_mask", "vision": "v
 
 class MultimodalTrainer(Trainer):
     """
-    `transformers.Trainer` with a recipe's optimiser groups, an order of samples that survives resuming, and unimodal label
-    generation.
+    `transformers.Trainer` with a recipe's optimiser groups, an order of samples that survives resuming, and unimodal
+    label generation.
 
     A callback never sees batches or outputs. The label generator is therefore fed in `compute_loss`, after the loss was
     computed with the labels as they stood; `LabelGenerationCallback` has what belongs to epochs, logs and checkpoints.
@@ -46,8 +46,10 @@ class MultimodalTrainer(Trainer):
 
     def create_optimizer(self, model=None):
         if self.optimizer is None:
+            optimized = self.model if model is None else model
+            assert optimized is not None  # Trainer's own type admits None until training starts
             groups = parameter_groups(
-                self.model if model is None else model,
+                optimized,
                 self.optimizer_settings,
                 self.args.learning_rate,
                 self.args.weight_decay,
@@ -56,7 +58,7 @@ class MultimodalTrainer(Trainer):
                 betas = (self.args.adam_beta1, self.args.adam_beta2)
                 self.optimizer = Adam(groups, betas=betas, eps=self.args.adam_epsilon)
             else:
-                optimizer_class, keywords = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+                optimizer_class, keywords = self.get_optimizer_cls_and_kwargs(self.args)
                 self.optimizer = optimizer_class(groups, **keywords)
         return self.optimizer
 
