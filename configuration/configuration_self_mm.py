@@ -1,5 +1,7 @@
 """Self-MM's configuration."""
 
+from typing import Literal
+
 from huggingface_hub.dataclasses import strict
 
 from configuration.configuration_multimodal import MultimodalConfig
@@ -21,6 +23,9 @@ class SelfMMConfig(MultimodalConfig):
         tasks (`list` of `str`, *optional*, defaults to `["M", "T", "A", "V"]`):
             Which tasks are trained (paper, table 4): the multimodal one, which is always among them, and the unimodal
             ones. A modality that the corpus lacks has no task.
+        text_pooling (`str`, *optional*, defaults to `"first"`):
+            What represents the text behind a text encoder: its state at the "first" token (paper), or the "mean" of its
+            states, for encoders that were pretrained with it, such as sentence-transformers.
         text_hidden_size, audio_hidden_size, vision_hidden_size (`int`, *optional*, default to 64, 32 and 64):
             Width of each modality's LSTM. That of text is used only where text comes as `text_values`.
         text_projection_size, audio_projection_size, vision_projection_size (`int`, *optional*):
@@ -40,6 +45,7 @@ class SelfMMConfig(MultimodalConfig):
     model_type = "self_mm"
 
     tasks: list | tuple = TASKS
+    text_pooling: Literal["first", "mean"] = "first"
     text_hidden_size: int = 64
     audio_hidden_size: int = 32
     vision_hidden_size: int = 64

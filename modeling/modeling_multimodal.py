@@ -284,6 +284,12 @@ def first_valid_state(sequence: ModalitySequence) -> torch.Tensor:
     return state.masked_fill(~sequence.present.unsqueeze(-1), 0.0)
 
 
+def mean_state(sequence: ModalitySequence) -> torch.Tensor:
+    """The mean (B, d) over each row's valid steps; zeros where there is none."""
+    weights = sequence.mask.unsqueeze(-1).to(sequence.values.dtype)
+    return (sequence.values * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
 def weighted_multitask_loss(
     logits: torch.Tensor,
     labels: torch.Tensor,

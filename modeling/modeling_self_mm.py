@@ -10,6 +10,7 @@ from modeling.modeling_multimodal import (
     MultimodalPreTrainedModel,
     SequenceEncoder,
     first_valid_state,
+    mean_state,
     weighted_multitask_loss,
 )
 
@@ -120,7 +121,7 @@ class SelfMMModel(MultimodalPreTrainedModel):
 
     def _represent(self, modality, sequence):
         if modality == "text" and self.config.text_config is not None:
-            return first_valid_state(sequence)
+            return first_valid_state(sequence) if self.config.text_pooling == "first" else mean_state(sequence)
         return self.get_submodule(f"{modality}_encoder")(sequence)
 
 

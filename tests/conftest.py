@@ -1,0 +1,101 @@
+"""What several test files share: recipes and files small enough to train on in seconds."""
+
+import os
+import pickle
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+torch.set_num_threads(1)  # the models here are so small that more threads only wait for each other
+
+TINY_RECIPE = {
+    "model_type": "self_mm",
+    "synthetic": {"train": 48, "valid": 16, "test": 16, "seed": 3, "missing": 0.1},
+    "label_generation": "self_mm",
+    "model": {
+        "text_config": {
+            "model_type": "bert",
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "max_position_embeddings": 64,
+        },
+        "audio_hidden_size": 8,
+        "vision_hidden_size": 8,
+        "fusion_size": 16,
+        "text_size": 8,
+        "audio_size": 8,
+        "vision_size": 8,
+    },
+    "training": {
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1e-3,
+        "seed": 7,
+        "use_cpu": True,
+    },
+}
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path):
+    """A recipe file that trains in seconds; keyword arguments change its top level."""
+
+    def write(**changes):
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump({**TINY_RECIPE, **changes}))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def mmsa_content():
+    """The content of a file in MMSA's layout: token ids, audio and vision, right-padded, in three splits."""
+    random = np.random.default_rng(0)
+
+    def split(name, samples):
+        tokens = np.zeros((samples, 3, 6), np.float32)
+        lengths = random.integers(3, 7, samples)
+        for i, length in enumerate(lengths):
+            tokens[i, 0, :length] = random.integers(5, 20, length)
+            tokens[i, 1, :length] = 1
+        audio, vision = random.normal(size=(samples, 5, 4)), random.normal(size=(samples, 7, 3))
+        audio_lengths, vision_lengths = random.integers(1, 6, samples), random.integers(1, 8, samples)
+        for i in range(samples):
+            audio[i, audio_lengths[i] :] = 0
+            vision[i, vision_lengths[i] :] = 0
+        return {
+            "raw_text": [f"this is sample number {i} good" for i in range(samples)],
+            "id": [f"{name}$_${i}" for i in range(samples)],
+            "text": random.normal(size=(samples, 6, 8)).astype(np.float32) * tokens[:, 1, :, None],
+            "text_bert": tokens,
+            "audio": audio.astype(np.float32),
+            "vision": vision.astype(np.float32),
+            "audio_lengths": audio_lengths.tolist(),
+            "vision_lengths": vision_lengths.tolist(),
+            "regression_labels": random.uniform(-3, 3, samples).astype(np.float32),
+            "classification_labels": np.ones(samples, np.int64),
+            "annotations": ["Neutral"] * samples,
+        }
+
+    return {name: split(name, samples) for name, samples in (("train", 24), ("valid", 8), ("test", 9))}
+
+
+@pytest.fixture
+def mmsa_file(tmp_path, monkeypatch):
+    """Writes a content as a pickle and returns its path; conversions are cached below `tmp_path`."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets_cache")
+
+    def write(content, name="data.pkl"):
+        path = tmp_path / name
+        path.write_bytes(pickle.dumps(content))
+        return str(path)
+
+    return write
