@@ -25,7 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 import modeling  # noqa: F401  (registers the architectures)
 import processing  # noqa: F401  (registers the processor)
 from datasets_scripts import MODALITIES, SPLITS
-from training.corpus import choose_text, load_corpus, prepare_split
+from training.corpus import Corpus, load_corpus, prepare_split
 from training.files import whole_file
 from training.prediction import predict_rows, table_metrics
 from training.recipe import Recipe, load_yaml
@@ -56,9 +56,8 @@ def main(arguments: list[str]) -> None:
         predict_text(model, processor, options.text)
         return
 
-    corpus, convention = load_data(options)
-    has_encoder = processor.text_input == "tokens"
-    text = choose_text(corpus, None, has_encoder) if processor.text_input else None
+    corpus, recipe = load_data(options)
+    text = text_column(corpus, processor, recipe)
     rows = corpus.splits[options.split]
     unused = [m for m in MODALITIES if f"{m}_values" in rows.column_names and m not in model.config.modalities]
     if unused:
@@ -73,11 +72,12 @@ def main(arguments: list[str]) -> None:
             pq.write_table(table, temporary)
         print(f"{len(table)} predictions in {options.output}")
     if options.limit is None:
+        convention = recipe.metric_convention if recipe is not None else "mosi"
         print(", ".join(f"{name} {value:.4f}" for name, value in table_metrics(table, convention).items()))
 
 
 def load_data(options: argparse.Namespace):
-    """The corpus, and which family of metrics it is judged by."""
+    """The corpus, and the recipe that the checkpoint was trained with, where the folder has it."""
     path = Path(options.folder) / RECIPE_FILE
     recipe = Recipe.from_dict(load_yaml(path), str(path)) if path.is_file() else None
     if options.data_file is not None:
@@ -86,7 +86,16 @@ def load_data(options: argparse.Namespace):
         corpus = load_corpus(recipe.data_file, recipe.synthetic, recipe.data_sha256)
     else:
         raise ValueError(f"{options.folder} has no {RECIPE_FILE}; say what to predict with --data_file or --text.")
-    return corpus, recipe.metric_convention if recipe else "mosi"
+    return corpus, recipe
+
+
+def text_column(corpus: Corpus, processor, recipe: Recipe | None) -> str | None:
+    """The text that the checkpoint was trained on, or the nearest that the data has."""
+    has_encoder = processor.text_input == "tokens"
+    fitting = [choice for choice in corpus.text_choices() if (choice != "text_values") == has_encoder]
+    if processor.text_input is None or not fitting:
+        return None
+    return recipe.text if recipe is not None and recipe.text in fitting else fitting[0]
 
 
 def predict_text(model, processor, text: str) -> None:

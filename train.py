@@ -24,7 +24,7 @@ from spaces.multimodal_sentiment.multimodal_sentiment import regression_metrics
 from training.collator import MultimodalCollator
 from training.corpus import check_labels, choose_text, load_corpus, prepare_split
 from training.factory import build_model, build_processor
-from training.label_generation import LABEL_GENERATORS
+from training.label_generation import LABEL_GENERATORS, label_scores
 from training.model_card import write_card
 from training.prediction import predict_rows, table_metrics
 from training.progress import EpochLine
@@ -104,6 +104,8 @@ def main(arguments: list[str]) -> dict[str, float]:
         "best_epoch": best_epoch(trainer.state),
         "train_seconds": trainer.state.log_history[-1]["train_runtime"],
     }
+    if generator is not None:
+        results |= {f"train_{name}": value for name, value in label_scores(generator, true_labels or {}).items()}
     predictions = {}
     for name in ("valid", "test"):
         predictions[name] = predict_rows(model, processor, splits[name], args.eval_batch_size)

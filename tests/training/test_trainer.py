@@ -1,0 +1,561 @@
+"""The trainer with a tiny Self-MM on a tiny synthetic corpus: steps, labels, checkpoints, predictions, two processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback, set_seed
+
+from configuration import SelfMMConfig
+from datasets_scripts.synthetic import SyntheticCorpus
+from modeling import SelfMMModel
+from processing import MultimodalProcessor
+from training.collator import MultimodalCollator
+from training.corpus import prepare_split
+from training.factory import word_tokenizer
+from training.label_generation import STATE_FILE, SelfMMLabelGenerator
+from training.prediction import predict_rows
+from training.recipe import Recipe
+from training.trainer import MultimodalTrainer
+
+ROOT = Path(__file__).resolve().parents[2]
+MODALITIES = ("text", "audio", "vision")
+TRAIN = 24
+
+
+class Setting:
+    """A corpus with missing modalities, its processor, and what is built from them."""
+
+    def __init__(self):
+        corpus = SyntheticCorpus(train=TRAIN, valid=8, test=30, seed=2, missing=0.25).build()
+        tokenizer = word_tokenizer(corpus["train"]["text"][:], {})
+        self.processor = MultimodalProcessor(
+            tokenizer, text_input="tokens", audio_feature_size=8, vision_feature_size=6
+        )
+        self.splits = {name: prepare_split(rows, self.processor, "raw_text") for name, rows in corpus.items()}
+        self.collator = MultimodalCollator(self.processor)
+
+    def model(self, **fields):
+        """The same weights each time; no dropout."""
+        set_seed(0)
+        text_config = {
+            **{"model_type": "bert", "vocab_size": len(self.processor.tokenizer), "hidden_size": 16},
+            **{"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},
+            **{"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 64},
+        }
+        dropouts = {f"{task}_dropout": 0.0 for task in ("fusion", *MODALITIES)}
+        sizes = {"audio_hidden_size": 5, "vision_hidden_size": 4, "fusion_size": 8, "text_size": 6, "audio_size": 5}
+        config = {"text_config": text_config, "audio_feature_size": 8, "vision_feature_size": 6, "vision_size": 4}
+        return SelfMMModel(SelfMMConfig(**{**config, **sizes, **dropouts, **fields}))
+
+    def generator(self, tasks=MODALITIES):
+        rows = self.splits["train"]
+        return SelfMMLabelGenerator(rows["id"][:], rows["label"][:], tasks, (-3, 3))
+
+    def trainer(self, folder, generator=None, model=None, optimizer=None, trainer_class=MultimodalTrainer, **training):
+        recipe = Recipe.from_dict(
+            {
+                **{"model_type": "self_mm", "synthetic": {}},
+                "training": {
+                    **{"output_dir": str(folder), "use_cpu": True, "num_train_epochs": 3, "learning_rate": 1e-2},
+                    **{"per_device_train_batch_size": 5, "per_device_eval_batch_size": 8, "seed": 3},
+                    **{"metric_for_best_model": "loss", "load_best_model_at_end": False, "save_total_limit": None},
+                    **training,
+                },
+            }
+        )
+        return trainer_class(
+            model or self.model(),
+            recipe.training_arguments(),
+            data_collator=self.collator,
+            train_dataset=self.splits["train"],
+            eval_dataset=self.splits["valid"],
+            optimizer_settings=optimizer,
+            label_generator=generator,
+        )
+
+
+@pytest.fixture(scope="module")
+def setting():
+    return Setting()
+
+
+def parameters(model):
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def state_of(generator):
+    """A copy of everything that the generator keeps."""
+    tensors = {"updated_in": generator.updated_in, **{f"labels.{m}": v for m, v in generator.labels.items()}}
+    for name, space in generator.spaces.items():
+        tensors |= {f"{name}.{key}": value for key, value in space.state().items()}
+    return generator.epoch, sorted(generator.history), {name: value.clone() for name, value in tensors.items()}
+
+
+def assert_same_state(first, second):
+    assert first[:2] == second[:2] and set(first[2]) == set(second[2])
+    for name, value in first[2].items():
+        assert torch.equal(value, second[2][name]), name
+
+
+def unlike(generator, seed=0):
+    """Gives the unimodal labels values other than the multimodal ones, so that their tasks have weight."""
+    random = torch.Generator().manual_seed(seed)
+    for labels in generator.labels.values():
+        labels += torch.randn(labels.shape, generator=random, dtype=labels.dtype)
+
+
+# Steps
+
+
+@pytest.mark.parametrize("accumulated", [4, 2])
+def test_accumulation_equals_a_large_batch(setting, tmp_path, accumulated):
+    """With plain gradient descent, which a missing or a double division would show, and unimodal tasks with weight."""
+    results = []
+    for batch, steps in ((8, 1), (8 // accumulated, accumulated)):
+        generator = setting.generator()
+        unlike(generator)
+        trainer = setting.trainer(
+            tmp_path / str(steps),
+            generator,
+            optimizer={"name": "training"},
+            **{"optim": "sgd", "learning_rate": 0.5, "max_steps": 1, "train_sampling_strategy": "random"},
+            **{"per_device_train_batch_size": batch, "gradient_accumulation_steps": steps, "save_strategy": "no"},
+        )
+        trainer.train()
+        assert trainer.state.global_step == 1
+        results.append((parameters(trainer.model), state_of(generator)))
+    start = parameters(setting.model())
+    moved = max((results[0][0][name] - start[name]).abs().max().item() for name in start)
+    assert moved > 0.05
+    for name, value in results[0][0].items():
+        torch.testing.assert_close(results[1][0][name], value, rtol=0, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+    for name, value in results[0][1][2].items():  # first epoch: the same representations, the same labels
+        torch.testing.assert_close(results[1][1][2][name], value, rtol=0, atol=1e-5)
+
+
+def test_unimodal_tasks_have_weight_in_that_comparison(setting, tmp_path):
+    """Otherwise the test above would not see them."""
+    steps = []
+    for changed in (True, False):
+        generator = setting.generator()
+        if changed:
+            unlike(generator)
+        trainer = setting.trainer(tmp_path / str(changed), generator, max_steps=1, save_strategy="no")
+        trainer.train()
+        start = parameters(setting.model())
+        steps.append({name: (value - start[name]).abs().max().item() for name, value in parameters(trainer.model).items()})
+    for modality in MODALITIES:
+        assert steps[0][f"heads.{modality}.space.weight"] > 0
+        assert steps[1][f"heads.{modality}.space.weight"] == 0  # weight tanh 0 in the first epoch
+
+
+def test_optimizer(setting, tmp_path):
+    settings = {"text_encoder": {"learning_rate": 1e-4, "weight_decay": 0.1}, "rest": {"learning_rate": 1e-3}}
+    trainer = setting.trainer(tmp_path, optimizer=settings, adam_beta1=0.8, adam_epsilon=1e-6, weight_decay=0.02)
+    optimizer = trainer.create_optimizer()
+    assert type(optimizer) is torch.optim.Adam  # decay is added to the gradient, as in the papers
+    assert {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups} == {
+        (1e-4, 0.1), (1e-4, 0.0), (1e-2, 0.02), (1e-3, 0.02),
+    }  # fmt: skip
+    assert all(group["betas"] == (0.8, 0.999) and group["eps"] == 1e-6 for group in optimizer.param_groups)
+    trainer = setting.trainer(tmp_path, optimizer={**settings, "name": "training"}, optim="adamw_torch")
+    optimizer = trainer.create_optimizer()
+    assert type(optimizer) is torch.optim.AdamW
+    assert {group["lr"] for group in optimizer.param_groups} == {1e-4, 1e-2, 1e-3}
+
+
+def expected_loss(outputs, labels, unimodal, present):
+    """Equation 10, sample by sample."""
+    total = 0.0
+    for i, y_m in enumerate(labels.tolist()):
+        total += abs(outputs.logits[i].item() - y_m)
+        for m in MODALITIES:
+            if present[m][i]:
+                y_s = unimodal[m][i].item()
+                total += np.tanh(abs(y_s - y_m)) * abs(outputs[f"{m}_logits"][i].item() - y_s)
+    return total / len(labels)
+
+
+class Spy(MultimodalTrainer):
+    """Notes, for every loss, the labels before and after, and the loss that those before give."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        if model.training:
+            rows = self.label_generator.rows(inputs["id"])
+            masks = {"text": "attention_mask", "audio": "audio_attention_mask", "vision": "vision_attention_mask"}
+            none = torch.zeros(len(rows), 1)
+            present = {m: inputs.get(name, none).bool().any(dim=1) for m, name in masks.items()}
+            now = {m: labels.clone() for m, labels in self.label_generator.labels.items()}
+            self.notes.append(
+                {
+                    "epoch": self.label_generator.epoch,
+                    "loss": loss.item(),
+                    "expected": expected_loss(outputs, inputs["labels"], {m: self.last[m][rows] for m in now}, present),
+                    "changed": {m: (now[m] != self.last[m]).nonzero().flatten().tolist() for m in now},
+                    "rows": rows.tolist(),
+                    "present": {m: rows[present[m]].tolist() for m in now},
+                    "events": list(self.events),
+                    "states": {name: outputs[f"{name}_state"].detach() for name in ("fusion", *now)},
+                }
+            )
+            self.last = now
+            self.events.clear()
+        return (loss, outputs) if return_outputs else loss
+
+    def watch(self, monkeypatch):
+        self.notes, self.events = [], []
+        generator = self.label_generator
+        self.last = {m: labels.clone() for m, labels in generator.labels.items()}
+        for name, owner in (("targets", generator), ("update", generator), ("forward", self.model)):
+
+            def noting(*args, name=name, method=getattr(owner, name), **kwargs):
+                if name != "forward" or self.model.training:
+                    self.events.append(name)
+                return method(*args, **kwargs)
+
+            monkeypatch.setattr(owner, name, noting)
+
+
+def test_loss_uses_the_labels_as_they_stood_before_the_step(setting, tmp_path, monkeypatch):
+    generator = setting.generator()
+    trainer = setting.trainer(tmp_path, generator, trainer_class=Spy, save_strategy="no")
+    trainer.watch(monkeypatch)
+    trainer.train()
+    assert [note["epoch"] for note in trainer.notes] == [1] * 5 + [2] * 5 + [3] * 5
+    for note in trainer.notes:
+        assert note["events"] == ["targets", "forward", "update"]
+        assert note["loss"] == pytest.approx(note["expected"], rel=1e-5)
+        for m in MODALITIES:
+            assert note["changed"][m] == ([] if note["epoch"] == 1 else sorted(note["present"][m]))
+    assert all(not torch.equal(generator.labels[m], generator.m_labels) for m in MODALITIES)
+    rows = np.array([row for note in trainer.notes for row in note["rows"]]).reshape(3, TRAIN)
+    assert (np.sort(rows, axis=1) == np.arange(TRAIN)).all()
+    last = trainer.notes[-1]
+    for name, states in last["states"].items():  # what the generator keeps is what the forward pass gave
+        kept = [i for i, row in enumerate(last["rows"]) if name == "fusion" or row in last["present"][name]]
+        stored = generator.spaces[name].features[[last["rows"][i] for i in kept]]
+        assert torch.equal(stored, states[kept])
+
+
+def test_evaluation_changes_no_label(setting, tmp_path):
+    generator = setting.generator()
+    trainer = setting.trainer(tmp_path, generator, num_train_epochs=2, save_strategy="no")
+    trainer.train()
+    before = state_of(generator)
+    for split in ("train", "valid", "test"):
+        trainer.evaluate(setting.splits[split])
+        trainer.predict(setting.splits[split])
+    predict_rows(trainer.model, setting.processor, setting.splits["train"])
+    assert_same_state(state_of(generator), before)
+
+
+def test_evaluation_between_steps_does_not_change_training(setting, tmp_path):
+    results = []
+    for strategy in ({"eval_strategy": "no"}, {"eval_strategy": "steps", "eval_steps": 1}):
+        generator = setting.generator()
+        trainer = setting.trainer(tmp_path / strategy["eval_strategy"], generator, save_strategy="no", **strategy)
+        trainer.train()
+        results.append((parameters(trainer.model), state_of(generator)))
+    assert_same_state(results[0][1], results[1][1])
+    assert all(torch.equal(value, results[1][0][name]) for name, value in results[0][0].items())
+
+
+def test_evaluation_loss_is_that_of_the_multimodal_task(setting, tmp_path):
+    generator = setting.generator()
+    unlike(generator)
+    trainer = setting.trainer(tmp_path, generator)
+    result = trainer.predict(setting.splits["train"])
+    error = np.abs(result.predictions[:, 0] - result.label_ids).mean()
+    assert result.metrics["test_loss"] == pytest.approx(error, rel=1e-5)
+    assert sorted(result.label_ids.tolist()) == sorted(setting.splits["train"]["label"][:].tolist())
+
+
+def test_predictions_come_in_the_order_of_the_rows(setting, tmp_path):
+    """`trainer.predict` has no ids in what it returns: only the order says which prediction is whose."""
+    trainer, rows = setting.trainer(tmp_path), setting.splits["test"]
+    result = trainer.predict(rows)
+    assert result.label_ids.tolist() == rows["label"][:].tolist()
+    table = predict_rows(trainer.model, setting.processor, rows)
+    np.testing.assert_allclose(result.predictions[:, 0], table["prediction"].to_numpy(), atol=1e-5)
+
+
+def test_training_loss_is_logged_beside_the_labels_scores(setting, tmp_path):
+    trainer = setting.trainer(tmp_path, setting.generator(), save_strategy="no")
+    trainer.train()
+    epochs = {}
+    for entry in trainer.state.log_history:
+        epochs.setdefault(entry["epoch"], set()).update(entry)
+    assert sorted(epochs) == [1.0, 2.0, 3.0]
+    for found in epochs.values():
+        assert {"loss", "eval_loss", *(f"{m}_label_shift" for m in MODALITIES)} <= found
+
+
+def test_sample_of_another_corpus_is_refused(setting, tmp_path):
+    trainer = setting.trainer(tmp_path, setting.generator())
+    trainer.train_dataset = setting.splits["valid"]
+    with pytest.raises(ValueError, match="valid.*not in the training split"):
+        trainer.train()
+
+
+# Checkpoints
+
+
+def test_labels_of_checkpoints(setting, tmp_path):
+    generator = setting.generator()
+    trainer = setting.trainer(tmp_path, generator, per_device_train_batch_size=8)
+    trainer.train()
+    for epoch in (1, 2, 3):
+        loaded = setting.generator()
+        loaded.load(tmp_path / f"checkpoint-{3 * epoch}" / STATE_FILE)
+        assert loaded.epoch == epoch and sorted(loaded.history) == list(range(1, epoch + 1))
+        for index, m in enumerate(MODALITIES):
+            assert torch.equal(loaded.history[epoch][:, index], loaded.labels[m][:-1].float())
+            assert torch.equal(loaded.history[epoch][:, index], generator.history[epoch][:, index])
+    assert_same_state(state_of(loaded), state_of(generator))
+    assert not torch.equal(generator.history[2], generator.history[3])
+
+
+class StopAfter(TrainerCallback):
+    """Ends training after a step, as an interruption would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step >= self.step
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "random"])
+@pytest.mark.parametrize("stop", [2, 3, 4])
+def test_resumed_run_equals_an_unbroken_one(setting, tmp_path, strategy, stop):
+    """Within the first epoch and the second, and between them; two batches a step, the last step of an epoch has one."""
+    results = []
+    training = {
+        **{"save_strategy": "steps", "save_steps": 1, "eval_strategy": "no", "train_sampling_strategy": strategy},
+        **{"per_device_train_batch_size": 5, "gradient_accumulation_steps": 2},
+    }
+    for resumed in (False, True):
+        folder, generator = tmp_path / str(resumed), setting.generator()
+        if resumed:
+            first = setting.trainer(folder, setting.generator(), **training)
+            first.add_callback(StopAfter(stop))
+            first.train()
+            training["resume_from_checkpoint"] = str(folder / f"checkpoint-{stop}")
+        trainer = setting.trainer(folder, generator, **training)
+        trainer.train(resume_from_checkpoint=training.get("resume_from_checkpoint"))
+        assert trainer.state.global_step == 9
+        results.append((parameters(trainer.model), state_of(generator), generator.history_table()))
+    assert_same_state(results[0][1], results[1][1])
+    assert results[0][2].equals(results[1][2])
+    assert all(torch.equal(value, results[1][0][name]) for name, value in results[0][0].items())
+
+
+def test_checkpoint_may_be_named_in_the_call_alone(setting, tmp_path):
+    """`trainer.train(resume_from_checkpoint=...)`, into another folder than the run that wrote it."""
+    setting.trainer(tmp_path / "first", setting.generator(), num_train_epochs=2, per_device_train_batch_size=8).train()
+    generator = setting.generator()
+    trainer = setting.trainer(tmp_path / "second", generator, num_train_epochs=3, per_device_train_batch_size=8)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "first" / "checkpoint-6"))
+    assert sorted(generator.history) == [1, 2, 3]
+
+
+# Precision
+
+
+def test_bf16_trains(setting, tmp_path):
+    generator = setting.generator()
+    trainer = setting.trainer(tmp_path, generator, bf16=True, save_strategy="no")
+    trainer.train()
+    losses = [value for entry in trainer.state.log_history for name, value in entry.items() if name.endswith("loss")]
+    assert len(losses) >= 4 and np.isfinite(losses).all() and max(losses) > 0
+    start = parameters(setting.model())
+    for name, value in parameters(trainer.model).items():
+        assert value.dtype == torch.float32 and value.isfinite().all()
+    assert not torch.equal(trainer.model.heads["fusion"].space.weight, start["heads.fusion.space.weight"])
+    for m in MODALITIES:
+        assert generator.labels[m].dtype == torch.float64 and generator.labels[m].isfinite().all()
+        assert not torch.equal(generator.labels[m], generator.m_labels)
+        assert generator.spaces[m].features.dtype == torch.float32
+    # Representations did come in half precision: float32 values that fit into bfloat16.
+    features = generator.spaces["fusion"].features
+    assert torch.equal(features, features.bfloat16().float()) and features.abs().max() > 0
+
+
+# Predictions
+
+
+def test_prediction_table_equals_row_by_row(setting):
+    model, rows = setting.model().train(), setting.splits["test"]
+    table = predict_rows(model, setting.processor, rows, batch_size=7)
+    assert model.training  # as it was
+    assert table.column_names == ["id", "label", "prediction", *(f"{m}_prediction" for m in MODALITIES)]
+    assert table["id"].to_pylist() == list(rows["id"][:])
+    assert table["label"].to_pylist() == [float(label) for label in rows["label"][:]]
+    model.eval()
+    lacking = {m: 0 for m in MODALITIES}
+    for row, found in zip(rows, table.to_pylist(), strict=True):
+        inputs = {
+            "input_ids": torch.tensor([row["input_ids"].tolist()]) if len(row["input_ids"]) else None,
+            "audio_values": torch.from_numpy(row["audio_values"])[None] if len(row["audio_values"]) else None,
+            "vision_values": torch.from_numpy(row["vision_values"])[None] if len(row["vision_values"]) else None,
+        }
+        with torch.no_grad():
+            outputs = model(**inputs)
+        assert found["prediction"] == pytest.approx(outputs.logits.item(), abs=1e-5)
+        for m, values in zip(MODALITIES, inputs.values(), strict=True):
+            if values is None:
+                lacking[m] += 1
+                assert found[f"{m}_prediction"] is None
+            else:
+                assert found[f"{m}_prediction"] == pytest.approx(outputs[f"{m}_logits"].item(), abs=1e-5)
+    assert all(0 < count < 30 for count in lacking.values())
+    assert len(set(table["prediction"].to_pylist())) > 20
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_prediction_table_does_not_depend_on_the_batch_size(setting, batch_size):
+    model, rows = setting.model(), setting.splits["test"]
+    table, other = (predict_rows(model, setting.processor, rows, size) for size in (7, batch_size))
+    for name in table.column_names[2:]:
+        first, second = (np.array(t[name].to_pylist(), float) for t in (table, other))
+        np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_prediction_table_without_heads_and_without_labels(setting):
+    rows = setting.splits["test"].remove_columns("label")
+    table = predict_rows(setting.model(tasks=["M", "A"]), setting.processor, rows)
+    assert table["label"].null_count == table["text_prediction"].null_count == table["vision_prediction"].null_count == 30
+    assert table["audio_prediction"].null_count < 30 and table["prediction"].null_count == 0
+
+
+# Two processes
+
+
+WORKER = """
+import json, sys
+from pathlib import Path
+
+import torch
+from test_trainer import MultimodalTrainer, Setting, parameters
+
+order = []
+
+
+class Noting(MultimodalTrainer):
+    def compute_loss(self, model, inputs, **kwargs):
+        if model.training:
+            order.append([self.label_generator.epoch, *inputs["id"]])
+        return super().compute_loss(model, inputs, **kwargs)
+
+
+torch.set_num_threads(1)
+job = json.loads(Path(sys.argv[1]).read_text())
+setting = Setting()
+if job["samples"]:
+    setting.splits["train"] = setting.splits["train"].select(range(job["samples"]))
+generator = setting.generator()
+trainer = setting.trainer(
+    job["folder"], generator, optimizer=job["optimizer"], trainer_class=Noting, **job["training"]
+)
+trainer.train(resume_from_checkpoint=job["training"].get("resume_from_checkpoint"))
+rank = trainer.args.process_index
+out = Path(job["out"])
+generator.save(out / f"labels-{rank}.safetensors")
+torch.save(parameters(trainer.accelerator.unwrap_model(trainer.model)), out / f"parameters-{rank}.pt")
+rates = sorted({group["lr"] for group in trainer.optimizer.param_groups})
+facts = {"order": order, "world": trainer.args.world_size, "step": trainer.state.global_step, "rates": rates}
+(out / f"facts-{rank}.json").write_text(json.dumps(facts))
+"""
+SGD = {"name": "training", "text_encoder": {"learning_rate": 0.02}}
+
+
+def launch(folder, processes, samples=0, optimizer=SGD, **training):
+    """Trains in new processes; returns, by rank, the labels' state, the parameters, and facts."""
+    out = folder / f"{processes}-{len(list(folder.iterdir()))}"
+    out.mkdir()
+    (out / "worker.py").write_text(WORKER)
+    training = {"optim": "sgd", "learning_rate": 0.02, "eval_strategy": "no", **training}
+    job = {"folder": str(out / "run"), "out": str(out), "samples": samples, "optimizer": optimizer, "training": training}
+    (out / "job.json").write_text(json.dumps(job))
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    environment = {
+        **os.environ,
+        **{"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)]), "OMP_NUM_THREADS": "1"},
+        **{"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+    }
+    finished = subprocess.run(
+        [sys.executable, *(launcher if processes > 1 else []), str(out / "worker.py"), str(out / "job.json")],
+        cwd=out, env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return [
+        {
+            "labels": load_file(out / f"labels-{rank}.safetensors"),
+            "parameters": torch.load(out / f"parameters-{rank}.pt"),
+            **json.loads((out / f"facts-{rank}.json").read_text()),
+            "run": out / "run",
+        }
+        for rank in range(processes)
+    ]
+
+
+def assert_ranks_agree(first, second):
+    assert first["world"] == second["world"] == 2 and first["step"] == second["step"]
+    for name, value in first["labels"].items():
+        assert torch.equal(value, second["labels"][name]), name
+    for name, value in first["parameters"].items():
+        assert torch.equal(value, second["parameters"][name]), name
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path):
+    """Batches of 4 in two processes are batches of 8 in one; all 24 samples, so that none is filled up."""
+    ranks = launch(tmp_path, 2, per_device_train_batch_size=4)
+    assert_ranks_agree(*ranks)
+    (alone,) = launch(tmp_path, 1, per_device_train_batch_size=8)
+    assert ranks[0]["step"] == alone["step"] == 9 and ranks[0]["rates"] == alone["rates"] == [0.02]
+    for a, b, whole in zip(ranks[0]["order"], ranks[1]["order"], alone["order"], strict=True):
+        assert [*a, *b[1:]] == whole
+    for name, value in alone["labels"].items():
+        torch.testing.assert_close(ranks[0]["labels"][name].double(), value.double(), rtol=0, atol=5e-3)
+    for name, value in alone["parameters"].items():
+        torch.testing.assert_close(ranks[0]["parameters"][name], value, rtol=0, atol=1e-4)
+    for m in MODALITIES:
+        shift = alone["labels"][f"labels.{m}"] - alone["labels"][f"history.1"][:, MODALITIES.index(m)]
+        assert shift.abs().max() > 0.1  # there was something to agree about
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("samples", [21, 17])
+def test_two_processes_agree_where_the_last_batches_are_filled_up(tmp_path, samples):
+    settings = {"name": "training", "text_encoder": {"learning_rate": 1e-4}, "rest": {"learning_rate": 1e-3}}
+    ranks = launch(tmp_path, 2, samples, settings, per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    assert_ranks_agree(*ranks)
+    assert ranks[0]["rates"] == [1e-4, 1e-3, 0.02]  # the groups go by name, whatever wraps the model
+    seen = [sample for rank in ranks for epoch, *batch in rank["order"] for sample in batch if epoch == 2]
+    assert len(set(seen)) == samples < len(seen)  # some came twice
+    assert (ranks[0]["labels"]["updated_in"] == 3).all()
+
+
+@pytest.mark.slow
+def test_two_processes_resume_within_an_epoch(tmp_path):
+    training = {"per_device_train_batch_size": 3, "save_strategy": "steps", "save_steps": 1}
+    unbroken = launch(tmp_path, 2, **training)
+    for step in (5, 8):  # 4 steps are an epoch
+        checkpoint = str(unbroken[0]["run"] / f"checkpoint-{step}")
+        resumed = launch(tmp_path, 2, **training, resume_from_checkpoint=checkpoint)
+        assert_ranks_agree(*resumed)
+        for rank in (0, 1):
+            assert resumed[rank]["order"] == unbroken[rank]["order"][step:]
+            for name, value in unbroken[rank]["labels"].items():
+                assert torch.equal(resumed[rank]["labels"][name], value), name
+            for name, value in unbroken[rank]["parameters"].items():
+                assert torch.equal(resumed[rank]["parameters"][name], value), name
