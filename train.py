@@ -91,8 +91,7 @@ def main(arguments: list[str]) -> dict[str, float]:
         true_labels=true_labels,
     )
     trainer.remove_callback(PrinterCallback)
-    args.resume_from_checkpoint = folder.checkpoint()
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=folder.checkpoint())
 
     # Results, on the main process: the test split is looked at here and nowhere else.
     if not trainer.is_world_process_zero():

@@ -71,7 +71,7 @@ class MultimodalConfig(PretrainedConfig):
     )
 
     def __post_init__(self, **kwargs):
-        self._refuse_unknown_keys(kwargs)
+        _refuse_unknown_keys(type(self).__name__, kwargs, set(self.field_names()) | _LIBRARY_KEYS)
         if isinstance(self.text_config, dict):
             text_config = dict(self.text_config)
             model_type = text_config.pop("model_type", "bert")
@@ -79,6 +79,7 @@ class MultimodalConfig(PretrainedConfig):
                 raise ValueError(
                     f"`text_config.model_type` must be a model type that transformers knows; got {model_type!r}."
                 )
+            # Not checked for unknown keys: encoders on the Hub carry keys of their time.
             self.text_config = CONFIG_MAPPING[model_type](**text_config)
         if isinstance(self.text_config, PretrainedConfig):
             # A checkpoint is self-contained: it says what the encoder is, not where its first weights came from.
@@ -106,15 +107,6 @@ class MultimodalConfig(PretrainedConfig):
         """Names of the declared fields, which are the keys that a recipe's `model` section may set."""
         return tuple(field.name for field in dataclasses.fields(cls))
 
-    def _refuse_unknown_keys(self, kwargs: dict) -> None:
-        known = set(self.field_names()) | _LIBRARY_KEYS
-        for key in kwargs:
-            if key not in known and not key.startswith("_"):
-                nearest = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)[0]
-                raise ValueError(
-                    f"`{key}` is not a field of {type(self).__name__}; the nearest known key is `{nearest}`."
-                )
-
     def _check_inputs(self) -> None:
         if self.text_config is not None and self.text_feature_size is not None:
             raise ValueError(
@@ -136,3 +128,10 @@ class MultimodalConfig(PretrainedConfig):
                 "Shift the labels so that zero is neutral."
             )
         self.label_range = [float(bound) for bound in bounds]
+
+
+def _refuse_unknown_keys(owner: str, given: dict, known: set[str]) -> None:
+    for key in given:
+        if key not in known and not key.startswith("_"):
+            nearest = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)[0]
+            raise ValueError(f"`{key}` is not a field of {owner}; the nearest known key is `{nearest}`.")

@@ -44,7 +44,7 @@ class SyntheticCorpus:
 
     - Text says it in words: clauses such as "the plot was slightly weak", whose mean is the text's sentiment, among
       fillers.
-    - Audio (20 steps per second, 8 features) and vision (7 steps per second, 6 features) carry it in one burst at a
+    - Audio (10 steps per second, 8 features) and vision (4 steps per second, 6 features) carry it in one burst at a
       random place, along a fixed direction of the features, over autocorrelated noise. The two differ in length and are
       not aligned with the words.
 
@@ -64,8 +64,8 @@ class SyntheticCorpus:
     missing: float = 0.0
     noise: float = 0.3
 
-    AUDIO_RATE = 20.0  # steps per second
-    VISION_RATE = 7.0
+    AUDIO_RATE = 10.0  # steps per second
+    VISION_RATE = 4.0
     AUDIO_SIZE = 8
     VISION_SIZE = 6
 

@@ -278,7 +278,7 @@ def left_align(values: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, 
 def first_valid_state(sequence: ModalitySequence) -> torch.Tensor:
     """The state (B, d) at each row's first valid step ([CLS] for a BERT-like encoder); zeros where there is none."""
     if sequence.mask.shape[1] == 0:
-        return sequence.values.new_zeros(sequence.values.shape[0], sequence.values.shape[2])
+        return sequence.values.sum(dim=1)  # zeros that keep their graph: see `untouched`
     first = sequence.mask.to(torch.uint8).argmax(dim=1)
     state = sequence.values[torch.arange(first.shape[0], device=first.device), first]
     return state.masked_fill(~sequence.present.unsqueeze(-1), 0.0)

@@ -11,6 +11,8 @@ import pytest
 import torch
 import yaml
 
+import train
+
 torch.set_num_threads(1)  # the models here are so small that more threads only wait for each other
 
 TINY_RECIPE = {
@@ -55,8 +57,7 @@ def tiny_recipe(tmp_path):
     return write
 
 
-@pytest.fixture
-def mmsa_content():
+def make_mmsa_content():
     """The content of a file in MMSA's layout: token ids, audio and vision, right-padded, in three splits."""
     random = np.random.default_rng(0)
 
@@ -86,6 +87,24 @@ def mmsa_content():
         }
 
     return {name: split(name, samples) for name, samples in (("train", 24), ("valid", 8), ("test", 9))}
+
+
+@pytest.fixture
+def mmsa_content():
+    return make_mmsa_content()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A content of a file, and a folder with the file and a run on it: raw text, 4 audio and 3 vision features."""
+    folder, content = tmp_path_factory.mktemp("trained"), make_mmsa_content()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "datasets_cache")
+        (folder / "data.pkl").write_bytes(pickle.dumps(content))
+        recipe = {**TINY_RECIPE, "synthetic": None, "data_file": str(folder / "data.pkl")}
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        train.main([str(folder / "recipe.yaml"), "--output_dir", str(folder / "run"), "--num_train_epochs", "1"])
+    return content, folder
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 from torch.nn.functional import pad
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel
 
@@ -177,6 +178,21 @@ def test_save_and_load(model, auto_class, tmp_path):
     assert_same(predict(model, batch), predict(loaded, batch), atol=0)
     loaded.save_pretrained(tmp_path / "again")
     assert str(tmp_path) not in (tmp_path / "again" / "config.json").read_text()
+
+
+@every_model
+def test_weights_that_a_checkpoint_lacks_start_at_random(model, tmp_path):
+    """As when a checkpoint is fine-tuned with other heads: what is there is kept, and the seed decides the rest."""
+    model.save_pretrained(tmp_path)
+    saved = {name: tensor for name, tensor in model.state_dict().items() if tensor.ndim < 2 or "text_encoder" in name}
+    save_file(saved, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    loaded = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        loaded.append(type(model).from_pretrained(tmp_path).state_dict())
+    for name, (first, same, other) in {name: [state[name] for state in loaded] for name in loaded[0]}.items():
+        assert torch.equal(first, same), name
+        assert torch.equal(first, saved[name]) if name in saved else not torch.equal(first, other), name
 
 
 @every_model

@@ -104,6 +104,8 @@ class LabelGenerator(ABC):
         device: Where the state lives; the training device spares a transfer per step.
     """
 
+    SWITCHES: tuple[str, ...] = ("clip",)  # what a recipe's `label_generator` may set, all true or false
+
     def __init__(
         self,
         ids: Sequence[str],
@@ -198,7 +200,8 @@ class LabelGenerator(ABC):
 
     def record(self, epoch: int) -> None:
         """Keeps the labels as those after `epoch`."""
-        self.history[epoch] = torch.stack([self.labels[m][:-1].float().cpu() for m in self.modalities], dim=1)
+        columns = [self.labels[modality][:-1].float().cpu() for modality in self.modalities]
+        self.history[epoch] = torch.stack(columns, dim=1) if columns else torch.zeros(len(self.ids), 0)
 
     def history_table(self) -> pa.Table:
         """(id, epoch, text, audio, vision); a modality without generated labels is null."""
@@ -238,7 +241,7 @@ class LabelGenerator(ABC):
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name).to(self.device) for name in file.keys()}  # noqa: SIM118
         saved_ids = json.loads(metadata["ids"])
-        if metadata["modalities"].split(",") != list(self.modalities) or set(saved_ids) != set(self.ids):
+        if metadata["modalities"] != ",".join(self.modalities) or set(saved_ids) != set(self.ids):
             raise ValueError(
                 f"{path} holds generated labels of {len(saved_ids)} samples for {metadata['modalities']}, but this run "
                 f"trains {len(self.ids)} samples, maybe others, with {','.join(self.modalities)}; resume with the same "
@@ -295,6 +298,7 @@ class SelfMMLabelGenerator(LabelGenerator):
     """
 
     EPSILON = 1e-8
+    SWITCHES = (*LabelGenerator.SWITCHES, "zero_is_positive")
 
     def __init__(self, *args, zero_is_positive: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
@@ -357,7 +361,9 @@ class LabelGenerationCallback(TrainerCallback):
 
     def on_epoch_end(self, args, state, control, **kwargs):
         self.generator.record(self.generator.epoch)
+        wanted = control.should_log
         self.log(self.scores())
+        control.should_log = wanted  # logging resets it, and the epoch's training loss is still to be logged
         if state.is_world_process_zero:
             with whole_file(Path(args.output_dir) / HISTORY_FILE) as temporary:
                 pq.write_table(self.generator.history_table(), temporary)

@@ -65,6 +65,7 @@ def write_card(recipe: Recipe, corpus: Corpus, model, processor, results: dict) 
         name=name,
         paper=paper,
         corpus=corpus.name,
+        modalities=_listed([{"text": "text", "audio": "voice", "vision": "face"}[m] for m in modalities]),
         low=f"{low:g}",
         high=f"{high:g}",
         example=example,
@@ -81,3 +82,8 @@ def write_card(recipe: Recipe, corpus: Corpus, model, processor, results: dict) 
         transformers_version=transformers.__version__,
         recipe=recipe.to_yaml().strip(),
     )
+
+
+def _listed(words: list[str]) -> str:
+    """Words as in a sentence: a, b and c."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -27,7 +27,7 @@ def parameter_groups(
             continue
         group = name.partition(".")[0]
         group = group if group in PARAMETER_GROUPS else "rest"
-        decayed = group != "text_encoder" or not (name.endswith("bias") or "norm" in name.lower())
+        decayed = group != "text_encoder" or not ("bias" in name.rpartition(".")[2] or "norm" in name.lower())
         members.setdefault((group, decayed), []).append(parameter)
     groups = []
     for (group, decayed), parameters in members.items():

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 import yaml
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import CONFIG_MAPPING, HfArgumentParser, TrainingArguments
 
 from configuration import CONFIG_CLASSES
+from datasets_scripts import MODALITIES, SyntheticCorpus
 from spaces.multimodal_sentiment.multimodal_sentiment import greater_is_better
 from training.label_generation import LABEL_GENERATORS
 from training.optimizer import PARAMETER_GROUPS
@@ -99,15 +100,50 @@ class Recipe:
                 "A recipe needs data: either `data_file` (give it as --data_file FILE) or `synthetic`, not "
                 f"{'both' if self.synthetic is not None else 'neither'}."
             )
+        self._check_types()
         _check_keys("model", self.model, ARCHITECTURES[self.model_type].field_names())
+        text_config = self.model.get("text_config")
+        if isinstance(text_config, dict):
+            text_type = text_config.get("model_type", "bert")
+            if text_type in CONFIG_MAPPING:  # else the configuration says what it may be
+                text_class = CONFIG_MAPPING[text_type]
+                names = [f.name for f in dataclasses.fields(text_class)]
+                _check_keys("model.text_config", text_config, ["model_type", *names, *text_class.attribute_map])
         _check_keys("training", self.training, [f.name for f in dataclasses.fields(TrainingArguments)])
         _check_keys("optimizer", self.optimizer, ("name", *PARAMETER_GROUPS))
         for group in PARAMETER_GROUPS:
-            _check_keys(f"optimizer.{group}", self.optimizer.get(group, {}), ("learning_rate", "weight_decay"))
+            settings = self.optimizer.get(group, {})
+            if not isinstance(settings, dict):
+                raise ValueError(
+                    f"`optimizer.{group}` must be a mapping of learning_rate and weight_decay; got {settings!r}."
+                )
+            _check_keys(f"optimizer.{group}", settings, ("learning_rate", "weight_decay"))
+            for name, value in settings.items():
+                _check_number(f"optimizer.{group}.{name}", value, minimum=0)
         if self.optimizer.get("name", "adam") not in ("adam", "training"):
             raise ValueError(f"`optimizer.name` must be 'adam' or 'training'; got {self.optimizer['name']!r}.")
         if self.training.get("remove_unused_columns"):
             raise ValueError("`training.remove_unused_columns` must stay false: the collator chooses the columns.")
+
+    def _check_types(self) -> None:
+        if self.max_text_length is not None:
+            _check_number("max_text_length", self.max_text_length, minimum=1, whole=True)
+        if self.early_stopping_patience is not None:
+            _check_number("early_stopping_patience", self.early_stopping_patience, minimum=1, whole=True)
+        _check_number("early_stopping_threshold", self.early_stopping_threshold, minimum=0)
+        if not isinstance(self.normalize, list) or not all(m in MODALITIES for m in self.normalize):
+            raise ValueError(f"`normalize` must be a list of {', '.join(MODALITIES)}; got {self.normalize!r}.")
+        _check_keys("feature_sets", self.feature_sets, MODALITIES)
+        if self.synthetic is not None:
+            _check_keys("synthetic", self.synthetic, list(SyntheticCorpus.__dataclass_fields__))
+        if self.label_generation in LABEL_GENERATORS:
+            switches = LABEL_GENERATORS[self.label_generation].SWITCHES
+            _check_keys("label_generator", self.label_generator, switches)
+            for name, value in self.label_generator.items():
+                if not isinstance(value, bool):
+                    raise ValueError(f"`label_generator.{name}` must be true or false; got {value!r}.")
+        elif self.label_generator:
+            raise ValueError(f"`label_generator` needs one of {', '.join(LABEL_GENERATORS)} as `label_generation`.")
 
     def _check_choice(self, name: str, choices: Sequence[Any]) -> None:
         if getattr(self, name) not in choices:
@@ -128,7 +164,8 @@ class Recipe:
             raise ValueError("The first argument must be a recipe, a YAML file; recipes/ has those of this project.")
         content = load_yaml(arguments[0])
         for name, value in _pairs(arguments[1:]):
-            _override(content, name, value)
+            if isinstance(content, dict):  # what else it may be is said below
+                _override(content, name, value)
         return cls.from_dict(content, arguments[0])
 
     @classmethod
@@ -153,19 +190,19 @@ class Recipe:
         if not section.get("output_dir"):
             raise ValueError("A run needs a folder of its own; give it as --output_dir FOLDER.")
         if section.get("greater_is_better") is None and section.get("metric_for_best_model"):
-            name = section["metric_for_best_model"].removeprefix("eval_")
+            name = str(section["metric_for_best_model"]).removeprefix("eval_")
             section["greater_is_better"] = name != "loss" and greater_is_better(name)
         section["remove_unused_columns"] = False
+        parser = _TrainingParser(TrainingArguments)  # type: ignore[arg-type]
+        takes_list = {action.dest for action in parser._actions if action.nargs in ("+", "*")}
         line = []
         for name, value in section.items():
-            if value is None:
-                continue
-            line.append(f"--{name}")
             if isinstance(value, (list, tuple)):
-                line += [str(item) for item in value]
-            else:
-                line.append(json.dumps(value) if isinstance(value, dict) else str(value))
-        parser = _TrainingParser(TrainingArguments)  # type: ignore[arg-type]
+                if name not in takes_list:
+                    raise ValueError(f"`training.{name}` takes one value; got the list {value!r}.")
+                line += [f"--{name}", *(str(item) for item in value)] if value else []
+            elif value is not None:
+                line.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
         return parser.parse_args_into_dataclasses(line, look_for_args_file=False)[0]
 
     def to_dict(self) -> dict[str, Any]:
@@ -175,21 +212,32 @@ class Recipe:
         return content
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 class _Loader(yaml.SafeLoader):
     """As in YAML 1.2, 1e-3 is a number, and "no" (a value of `eval_strategy`) is not false."""
 
 
-_Loader.yaml_implicit_resolvers = {
-    key: [resolver for resolver in resolvers if resolver[0] != "tag:yaml.org,2002:bool"]
-    for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads: quotes the strings that it would take for something else."""
+
+
+_YAML_12 = {
+    "tag:yaml.org,2002:bool": (r"^(true|True|false|False)$", "tTfF"),
+    "tag:yaml.org,2002:int": (r"^[-+]?(0|[1-9]\d*)$", "-+0123456789"),
+    "tag:yaml.org,2002:float": (
+        r"^([-+]?((\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+)|[-+]?\.(inf|Inf)|\.(nan|NaN))$",
+        "-+.0123456789",
+    ),
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|false|False)$"), list("tTfF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+for _class in (_Loader, _Dumper):
+    _class.yaml_implicit_resolvers = {
+        key: [resolver for resolver in resolvers if resolver[0] not in (*_YAML_12, "tag:yaml.org,2002:timestamp")]
+        for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for _tag, (_pattern, _first) in _YAML_12.items():
+        _class.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
 
 
 class _TrainingParser(HfArgumentParser):
@@ -221,10 +269,13 @@ def _pairs(arguments: Sequence[str]) -> list[tuple[str, Any]]:
         name, equals, value = argument[2:].partition("=")
         if not equals:
             position += 1
-            if position == len(arguments):
+            if position == len(arguments) or arguments[position].startswith("--"):
                 raise ValueError(f"--{name} has no value; write --{name} VALUE.")
             value = arguments[position]
-        pairs.append((name, yaml.load(value, _Loader)))
+        try:
+            pairs.append((name, yaml.load(value, _Loader)))
+        except yaml.YAMLError as error:
+            raise ValueError(f"The value of --{name} is not YAML: {error}") from None
         position += 1
     return pairs
 
@@ -251,6 +302,13 @@ def _override(content: dict[str, Any], name: str, value: Any) -> None:
         content["training"] = {**(content.get("training") or {}), name: value}
     else:
         _check_keys("", {name: None}, recipe_fields + training_fields)
+
+
+def _check_number(name: str, value: Any, minimum: float, whole: bool = False) -> None:
+    fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and value >= minimum
+    if not fits:
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(f"`{name}` must be {kind}, at least {minimum:g}; got {value!r}.")
 
 
 def _check_keys(section: str, content: dict[str, Any], known: Sequence[str]) -> None:

@@ -113,7 +113,7 @@ def test_text_label_is_what_the_words_say(corpus):
         assert row["text_label"] == pytest.approx(sum(values) / len(values), abs=1e-6)
     assert clauses == {1, 2, 3}
     words = {word for text in corpus["train"]["text"][:] for word in text.split()}
-    assert set(ADJECTIVES) <= words and set(DEGREES) <= words and SUBJECTS <= words
+    assert words.issuperset([*ADJECTIVES, *DEGREES, *SUBJECTS])
 
 
 def test_label_is_the_weighted_mean(corpus):
@@ -169,13 +169,13 @@ def test_lengths_follow_the_rates(corpus):
     audio_seconds, vision_seconds, spare = [], [], []
     for row in corpus["train"]:
         audio, vision = len(row["audio_values"]), len(row["vision_values"])
-        audio_seconds.append(audio / 20)
-        vision_seconds.append(vision / 7)
-        assert abs(audio / 20 - vision / 7) <= 0.5 / 20 + 0.5 / 7 + 1e-9  # the same seconds, but for rounding
-        spare.append(audio / 20 - 0.35 * len(row["text"].split()))
-    assert 0.2 - 0.025 <= min(spare) and max(spare) <= 1.0 + 0.025
+        audio_seconds.append(audio / 10)
+        vision_seconds.append(vision / 4)
+        assert abs(audio / 10 - vision / 4) <= 0.5 / 10 + 0.5 / 4 + 1e-9  # the same seconds, but for rounding
+        spare.append(audio / 10 - 0.35 * len(row["text"].split()))
+    assert min(spare) >= 0.2 - 0.05 and max(spare) <= 1.0 + 0.05
     assert max(spare) - min(spare) > 0.7
-    assert len(set(audio_seconds)) > 50 and len(set(vision_seconds)) > 20
+    assert len(set(audio_seconds)) > 30 and len(set(vision_seconds)) > 12
 
 
 @pytest.mark.parametrize("modality", ["audio", "vision"])

@@ -1,4 +1,4 @@
-"""Generated unimodal labels, against a plain numpy implementation of the paper's algorithm and against known numbers."""
+"""Generated unimodal labels, against a plain implementation of the paper's algorithm and against known numbers."""
 
 import itertools
 import math
@@ -28,8 +28,8 @@ WIDTHS = {"fusion": 7, "text": 5, "audio": 1, "vision": 3}
 
 class Algorithm1:
     """
-    Algorithm 1 of the Self-MM paper, sample by sample in double precision; after every batch, all class centres are made
-    anew from the representations of all samples.
+    Algorithm 1 of the Self-MM paper, sample by sample in double precision; after every batch, all class centres are
+    made anew from the representations of all samples.
     """
 
     def __init__(self, labels, modalities, label_range, clip, zero_is_positive):
@@ -254,7 +254,9 @@ def test_known_numbers():
     state = {"fusion": [[0.5, 0.0]], "text": [[0.0, -1.0]]}
     alpha_m, known = generator.spaces["fusion"].relative_distance(torch.tensor(state["fusion"]), 1e-8)
     assert known and alpha_m.item() == pytest.approx(2.0, abs=1e-6)
-    assert generator.spaces["text"].relative_distance(torch.tensor(state["text"]), 1e-8)[0].item() == pytest.approx(-2 / 3)
+    assert generator.spaces["text"].relative_distance(torch.tensor(state["text"]), 1e-8)[0].item() == pytest.approx(
+        -2 / 3
+    )
     update(generator, [2], state)
     assert generator.labels["text"][2].item() == pytest.approx(-0.2222222, abs=1e-6)
 
@@ -363,6 +365,17 @@ def test_empty_class_in_one_modality_leaves_only_its_labels():
     assert generator.spaces["vision"].counts.tolist() == [0, 0]
 
 
+def test_empty_multimodal_class_leaves_labels():
+    """Even where the unimodal labels have both signs."""
+    generator = make_generator([1.0, 2.0, 0.5], ("text",))
+    generator.labels["text"][1] = -1.0
+    for epoch in (1, 2):
+        generator.start_epoch(epoch)
+        update(generator, [0, 1, 2], {"fusion": np.eye(3, dtype=np.float32), "text": np.eye(3, dtype=np.float32)})
+    assert generator.spaces["text"].counts.tolist() == [2, 1]
+    assert generator.labels["text"][:-1].tolist() == [1.0, -1.0, 0.5]
+
+
 def test_row_twice_in_a_batch_counts_once_and_the_first_time():
     random = np.random.default_rng(9)
     labels = draw_labels(random, 10, (-3, 3))
@@ -438,6 +451,23 @@ def test_running_sums_stay_equal_to_recomputation():
         for index, sign in enumerate((1, -1)):
             np.testing.assert_allclose(space.sums[index].numpy(), features[classes == sign].sum(axis=0), atol=1e-9)
             assert space.counts[index].item() == (classes == sign).sum()
+
+
+def test_sums_are_made_anew_where_an_epoch_begins():
+    random = np.random.default_rng(21)
+    labels = draw_labels(random, 20, (-3, 3))
+    generator = make_generator(labels)
+    train(generator, random, labels, epochs=2)
+    before = {name: (space.sums.clone(), space.counts.clone()) for name, space in generator.spaces.items()}
+    for space in generator.spaces.values():
+        space.sums += 1e-3  # as if rounding had added up
+        space.counts += 1
+    generator.start_epoch(3, resumed=True)
+    assert all(not torch.allclose(generator.spaces[name].sums, sums) for name, (sums, _) in before.items())
+    generator.start_epoch(3)
+    for name, (sums, counts) in before.items():
+        torch.testing.assert_close(generator.spaces[name].sums, sums, rtol=0, atol=1e-9)
+        assert torch.equal(generator.spaces[name].counts, counts)
 
 
 def test_update_reads_and_writes_only_its_rows():
@@ -540,6 +570,8 @@ def test_load_into_another_order_of_the_same_samples(tmp_path):
     labels = draw_labels(random, 12, (-3, 3))
     first = make_generator(labels)
     train(first, random, labels, epochs=2, size=5)
+    first.start_epoch(3)
+    update(first, [2, 9, 4], draw_states(random, [2, 9, 4], labels))
     first.save(tmp_path / "state")
     order = random.permutation(12)
     second = SelfMMLabelGenerator([first.ids[i] for i in order], labels[order], MODALITIES, (-3, 3))

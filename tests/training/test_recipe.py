@@ -47,7 +47,9 @@ def read(recipe_file, *arguments):
 
 def with_data(path):
     """A recipe of the project; those that need a file get the name of one."""
-    return Recipe.from_command_line([str(path), *([] if load_yaml(path).get("synthetic") else ["--data_file", "x.pkl"])])
+    return Recipe.from_command_line(
+        [str(path), *([] if load_yaml(path).get("synthetic") else ["--data_file", "x.pkl"])]
+    )
 
 
 # What a file says
@@ -64,7 +66,9 @@ def test_file(recipe_file):
 
 
 def test_numbers_with_exponent_are_numbers(recipe_file):
-    recipe = read(recipe_file, "--adam_epsilon", "1e-9", "--optimizer.rest.weight_decay=2e-2", "--weight_decay", "3.e-1")
+    recipe = read(
+        recipe_file, "--adam_epsilon", "1e-9", "--optimizer.rest.weight_decay=2e-2", "--weight_decay", "3.e-1"
+    )
     numbers = [
         recipe.training["learning_rate"],
         recipe.training["adam_epsilon"],
@@ -85,7 +89,9 @@ def test_what_only_resembles_a_number_stays_text(recipe_file, text):
 
 
 def test_null_is_the_default(recipe_file):
-    recipe = Recipe.from_dict({**BASE, "normalize": None, "optimizer": None, "training": None, "label_generation": None})
+    recipe = Recipe.from_dict(
+        {**BASE, "normalize": None, "optimizer": None, "training": None, "label_generation": None}
+    )
     assert recipe == Recipe.from_dict(BASE)
     assert recipe.normalize == [] and recipe.optimizer == {} and recipe.label_generation == "none"
     assert read(recipe_file, "--data_sha256", "null").data_sha256 is None
@@ -128,7 +134,16 @@ def typed(value):
 def test_every_training_argument_is_accepted(recipe_file, name):
     field = FIELDS[name]
     default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
-    common = ["--output_dir", "x", "--use_cpu", "true", "--load_best_model_at_end", "false", "--greater_is_better", "false"]
+    common = [
+        "--output_dir",
+        "x",
+        "--use_cpu",
+        "true",
+        "--load_best_model_at_end",
+        "false",
+        "--greater_is_better",
+        "false",
+    ]
     recipe = read(recipe_file, *common, f"--{name}", typed(default))
     expected = {"dataloader_pin_memory": False, **recipe.training, "remove_unused_columns": False, name: default}
     if name == "greater_is_better":
@@ -427,7 +442,9 @@ def test_columns_are_the_collators(recipe_file, value):
     assert arguments.remove_unused_columns is False
 
 
-@pytest.mark.parametrize("arguments", [[], ["--seed", "3"], ["--model.fusion_size", "3"], ["--text", "raw_text"]], ids=str)
+@pytest.mark.parametrize(
+    "arguments", [[], ["--seed", "3"], ["--model.fusion_size", "3"], ["--text", "raw_text"]], ids=str
+)
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "self_mm\n", "5\n"], ids=["empty", "list", "word", "number"])
 def test_file_that_is_no_mapping(tmp_path, text, arguments):
     path = tmp_path / "recipe.yaml"

@@ -1,4 +1,4 @@
-"""The trainer with a tiny Self-MM on a tiny synthetic corpus: steps, labels, checkpoints, predictions, two processes."""
+"""The trainer with a tiny Self-MM on a tiny synthetic corpus: steps, labels, checkpoints, two processes."""
 
 import json
 import os
@@ -22,6 +22,7 @@ from training.factory import word_tokenizer
 from training.label_generation import STATE_FILE, SelfMMLabelGenerator
 from training.prediction import predict_rows
 from training.recipe import Recipe
+from training.sampler import BucketSampler
 from training.trainer import MultimodalTrainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,7 +136,9 @@ def test_accumulation_equals_a_large_batch(setting, tmp_path, accumulated):
     moved = max((results[0][0][name] - start[name]).abs().max().item() for name in start)
     assert moved > 0.05
     for name, value in results[0][0].items():
-        torch.testing.assert_close(results[1][0][name], value, rtol=0, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            results[1][0][name], value, rtol=0, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}"
+        )
     for name, value in results[0][1][2].items():  # first epoch: the same representations, the same labels
         torch.testing.assert_close(results[1][1][2][name], value, rtol=0, atol=1e-5)
 
@@ -150,7 +153,9 @@ def test_unimodal_tasks_have_weight_in_that_comparison(setting, tmp_path):
         trainer = setting.trainer(tmp_path / str(changed), generator, max_steps=1, save_strategy="no")
         trainer.train()
         start = parameters(setting.model())
-        steps.append({name: (value - start[name]).abs().max().item() for name, value in parameters(trainer.model).items()})
+        steps.append(
+            {name: (value - start[name]).abs().max().item() for name, value in parameters(trainer.model).items()}
+        )
     for modality in MODALITIES:
         assert steps[0][f"heads.{modality}.space.weight"] > 0
         assert steps[1][f"heads.{modality}.space.weight"] == 0  # weight tanh 0 in the first epoch
@@ -169,6 +174,17 @@ def test_optimizer(setting, tmp_path):
     optimizer = trainer.create_optimizer()
     assert type(optimizer) is torch.optim.AdamW
     assert {group["lr"] for group in optimizer.param_groups} == {1e-4, 1e-2, 1e-3}
+
+
+def test_order_of_samples(setting, tmp_path):
+    """From the seed, or from `data_seed` where it is given; by length if the recipe wants it."""
+    sampler = setting.trainer(tmp_path)._get_train_sampler()
+    assert isinstance(sampler, BucketSampler) and (sampler.seed, sampler.batch_size, len(sampler)) == (3, 5, TRAIN)
+    assert sampler.lengths.tolist() == [len(row["input_ids"]) for row in setting.splits["train"]]
+    sampler = setting.trainer(tmp_path, data_seed=0, train_sampling_strategy="random")._get_train_sampler()
+    assert (sampler.seed, sampler.lengths) == (0, None)
+    sampler = setting.trainer(tmp_path, train_sampling_strategy="sequential")._get_train_sampler()
+    assert list(sampler) == list(range(TRAIN))
 
 
 def expected_loss(outputs, labels, unimodal, present):
@@ -215,13 +231,15 @@ class Spy(MultimodalTrainer):
         generator = self.label_generator
         self.last = {m: labels.clone() for m, labels in generator.labels.items()}
         for name, owner in (("targets", generator), ("update", generator), ("forward", self.model)):
+            monkeypatch.setattr(owner, name, self.noting(name, getattr(owner, name)))
 
-            def noting(*args, name=name, method=getattr(owner, name), **kwargs):
-                if name != "forward" or self.model.training:
-                    self.events.append(name)
-                return method(*args, **kwargs)
+    def noting(self, name, method):
+        def call(*args, **kwargs):
+            if name != "forward" or self.model.training:
+                self.events.append(name)
+            return method(*args, **kwargs)
 
-            monkeypatch.setattr(owner, name, noting)
+        return call
 
 
 def test_loss_uses_the_labels_as_they_stood_before_the_step(setting, tmp_path, monkeypatch):
@@ -336,7 +354,7 @@ class StopAfter(TrainerCallback):
 @pytest.mark.parametrize("strategy", ["group_by_length", "random"])
 @pytest.mark.parametrize("stop", [2, 3, 4])
 def test_resumed_run_equals_an_unbroken_one(setting, tmp_path, strategy, stop):
-    """Within the first epoch and the second, and between them; two batches a step, the last step of an epoch has one."""
+    """Within the first epoch and the second, and between them; two batches a step, in an epoch's last step one."""
     results = []
     training = {
         **{"save_strategy": "steps", "save_steps": 1, "eval_strategy": "no", "train_sampling_strategy": strategy},
@@ -377,7 +395,7 @@ def test_bf16_trains(setting, tmp_path):
     losses = [value for entry in trainer.state.log_history for name, value in entry.items() if name.endswith("loss")]
     assert len(losses) >= 4 and np.isfinite(losses).all() and max(losses) > 0
     start = parameters(setting.model())
-    for name, value in parameters(trainer.model).items():
+    for value in parameters(trainer.model).values():
         assert value.dtype == torch.float32 and value.isfinite().all()
     assert not torch.equal(trainer.model.heads["fusion"].space.weight, start["heads.fusion.space.weight"])
     for m in MODALITIES:
@@ -393,14 +411,14 @@ def test_bf16_trains(setting, tmp_path):
 
 
 def test_prediction_table_equals_row_by_row(setting):
-    model, rows = setting.model().train(), setting.splits["test"]
+    model, rows = setting.model(fusion_dropout=0.5, text_dropout=0.5).train(), setting.splits["test"]
     table = predict_rows(model, setting.processor, rows, batch_size=7)
     assert model.training  # as it was
     assert table.column_names == ["id", "label", "prediction", *(f"{m}_prediction" for m in MODALITIES)]
     assert table["id"].to_pylist() == list(rows["id"][:])
     assert table["label"].to_pylist() == [float(label) for label in rows["label"][:]]
     model.eval()
-    lacking = {m: 0 for m in MODALITIES}
+    lacking = dict.fromkeys(MODALITIES, 0)
     for row, found in zip(rows, table.to_pylist(), strict=True):
         inputs = {
             "input_ids": torch.tensor([row["input_ids"].tolist()]) if len(row["input_ids"]) else None,
@@ -432,7 +450,9 @@ def test_prediction_table_does_not_depend_on_the_batch_size(setting, batch_size)
 def test_prediction_table_without_heads_and_without_labels(setting):
     rows = setting.splits["test"].remove_columns("label")
     table = predict_rows(setting.model(tasks=["M", "A"]), setting.processor, rows)
-    assert table["label"].null_count == table["text_prediction"].null_count == table["vision_prediction"].null_count == 30
+    assert (
+        table["label"].null_count == table["text_prediction"].null_count == table["vision_prediction"].null_count == 30
+    )
     assert table["audio_prediction"].null_count < 30 and table["prediction"].null_count == 0
 
 
@@ -483,7 +503,13 @@ def launch(folder, processes, samples=0, optimizer=SGD, **training):
     out.mkdir()
     (out / "worker.py").write_text(WORKER)
     training = {"optim": "sgd", "learning_rate": 0.02, "eval_strategy": "no", **training}
-    job = {"folder": str(out / "run"), "out": str(out), "samples": samples, "optimizer": optimizer, "training": training}
+    job = {
+        "folder": str(out / "run"),
+        "out": str(out),
+        "samples": samples,
+        "optimizer": optimizer,
+        "training": training,
+    }
     (out / "job.json").write_text(json.dumps(job))
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     environment = {
@@ -529,7 +555,7 @@ def test_two_processes_equal_one(tmp_path):
     for name, value in alone["parameters"].items():
         torch.testing.assert_close(ranks[0]["parameters"][name], value, rtol=0, atol=1e-4)
     for m in MODALITIES:
-        shift = alone["labels"][f"labels.{m}"] - alone["labels"][f"history.1"][:, MODALITIES.index(m)]
+        shift = alone["labels"][f"labels.{m}"] - alone["labels"]["history.1"][:, MODALITIES.index(m)]
         assert shift.abs().max() > 0.1  # there was something to agree about
 
 
