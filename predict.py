@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModel, AutoProcessor
 from transformers.utils.logging import disable_progress_bar
 
@@ -135,5 +136,5 @@ if __name__ == "__main__":
     disable_progress_bar()
     try:
         main(sys.argv[1:])
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, StrictDataclassError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

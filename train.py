@@ -16,6 +16,7 @@ import logging
 import sys
 
 import numpy as np
+from huggingface_hub.errors import StrictDataclassError
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 from transformers.utils.logging import disable_progress_bar
 
@@ -127,5 +128,5 @@ if __name__ == "__main__":
     disable_progress_bar()
     try:
         main(sys.argv[1:])
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, StrictDataclassError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
