@@ -194,29 +194,38 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         return ModalitySequence(values, mask)
 
     def _encode_tokens(self, batch, input_ids, attention_mask, token_type_ids) -> ModalitySequence:
-        hidden_size = self.config.text_config.hidden_size
-        if input_ids is None or input_ids.shape[1] == 0:
-            values = torch.zeros(batch, 0, hidden_size, dtype=self.dtype, device=self.device)
-            values = values + untouched(self.get_submodule("text_encoder"))
-            return ModalitySequence(values, torch.zeros(batch, 0, dtype=torch.bool, device=self.device))
-        if input_ids.dim() != 2 or input_ids.shape[0] != batch:
+        encoder, text_config = self.get_submodule("text_encoder"), self.config.text_config
+        if input_ids is not None and (input_ids.dim() != 2 or input_ids.shape[0] != batch):
             raise ValueError(f"`input_ids` must have the shape (batch {batch}, tokens); got {tuple(input_ids.shape)}.")
-        longest = getattr(self.config.text_config, "max_position_embeddings", None)
+        if input_ids is None or input_ids.shape[1] == 0:
+            values = torch.zeros(batch, 0, text_config.hidden_size, dtype=self.dtype, device=self.device)
+            values = values + untouched(encoder)
+            return ModalitySequence(values, torch.zeros(batch, 0, dtype=torch.bool, device=self.device))
+        longest = _longest_input(encoder)
         if longest is not None and input_ids.shape[1] > longest:
             raise ValueError(
                 f"`input_ids` has {input_ids.shape[1]} tokens but the text encoder reads at most {longest}; truncate "
                 "the text with the processor's `max_text_length`."
             )
         mask = _checked_mask("attention_mask", attention_mask, input_ids.shape, input_ids.device)
+        # Encoders number positions from the first column (BERT) or from the first token that is no padding (RoBERTa):
+        # with the valid tokens in front, and padding tokens behind them, both count alike wherever the padding was.
+        order = torch.argsort(~mask, dim=1, stable=True)
+        aligned = mask.gather(1, order)
+        padding = getattr(text_config, "pad_token_id", None) or 0
         # A row without any token would be a softmax over nothing: let the encoder read its first position, and drop the
         # result by the mask.
         first = torch.arange(mask.shape[1], device=mask.device) == 0
-        readable = mask | (first & ~mask.any(dim=1, keepdim=True))
-        inputs = {"input_ids": input_ids, "attention_mask": readable.to(torch.long)}
-        encoder = self.get_submodule("text_encoder")
+        readable = aligned | (first & ~mask.any(dim=1, keepdim=True))
+        inputs = {
+            "input_ids": input_ids.gather(1, order).masked_fill(~aligned, padding),
+            "attention_mask": readable.to(torch.long),
+        }
         if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
-            inputs["token_type_ids"] = token_type_ids
-        return ModalitySequence(encoder(**inputs).last_hidden_state, mask)
+            inputs["token_type_ids"] = token_type_ids.gather(1, order).masked_fill(~aligned, 0)
+        states = encoder(**inputs).last_hidden_state
+        back = order.argsort(dim=1).unsqueeze(-1).expand_as(states)
+        return ModalitySequence(states.gather(1, back), mask)
 
 
 class SequenceEncoder(nn.Module):
@@ -308,13 +317,28 @@ def weighted_multitask_loss(
         labels (`torch.Tensor` of shape `(B,)` or `(B, 1)`): Multimodal labels y_m.
         unimodal (`dict`): By modality, (predictions p_s (B, 1), labels y_s (B,), present (B,) bool).
     """
+    if labels.numel() != logits.numel():
+        raise ValueError(f"`labels` must hold one number per sample, {logits.numel()}; got {tuple(labels.shape)}.")
     labels = labels.reshape(-1).float()
     loss = (logits.reshape(-1).float() - labels).abs().mean()
-    for predictions, targets, present in unimodal.values():
+    for modality, (predictions, targets, present) in unimodal.items():
+        if targets.numel() != predictions.numel():
+            raise ValueError(
+                f"`{modality}_labels` must hold one number per sample, {predictions.numel()}; got "
+                f"{tuple(targets.shape)}."
+            )
         targets = targets.reshape(-1).float()
         weights = torch.tanh((targets - labels).abs()) * present
         loss = loss + (weights * (predictions.reshape(-1).float() - targets).abs()).mean()
     return loss
+
+
+def _longest_input(encoder: nn.Module) -> int | None:
+    """Tokens that an encoder reads; RoBERTa's kin keep the positions up to `padding_idx` for padding."""
+    positions = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if isinstance(positions, nn.Embedding) and positions.padding_idx is not None:
+        return positions.num_embeddings - positions.padding_idx - 1
+    return getattr(encoder.config, "max_position_embeddings", None)
 
 
 def _without_pooler(text_config) -> dict[str, bool]:

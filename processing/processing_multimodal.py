@@ -58,6 +58,21 @@ class MultimodalProcessor(ProcessorMixin):
                 f"`text_feature_size` goes with `text_input='values'` and with nothing else; got {text_feature_size!r} "
                 f"and {text_input!r}."
             )
+        sizes = {"text": text_feature_size, "audio": audio_feature_size, "vision": vision_feature_size}
+        for modality, statistics in (normalization or {}).items():
+            size = sizes.get(modality)
+            mean, std = np.asarray(statistics["mean"]), np.asarray(statistics["std"])
+            if size is None or mean.shape != (size,) or std.shape != (size,) or not (std > 0).all():
+                raise ValueError(
+                    "`normalization` must hold one mean and one positive std per feature of a modality it has; "
+                    f"got {mean.size} and {std.size} for {modality!r} with feature size {size}."
+                )
+        if max_text_length is not None:
+            special = tokenizer.num_special_tokens_to_add() if tokenizer is not None else 0
+            if max_text_length < max(special, 1):
+                raise ValueError(
+                    f"`max_text_length` must have room for the {special} special tokens; got {max_text_length}."
+                )
         self.text_input = text_input
         self.text_feature_size = text_feature_size
         self.audio_feature_size = audio_feature_size
@@ -106,8 +121,13 @@ class MultimodalProcessor(ProcessorMixin):
             raise ValueError("`text` and `input_ids` are the same input; give one of them.")
         if isinstance(text, str):
             text = [text]
-        if input_ids is not None and (len(input_ids) == 0 or np.ndim(input_ids[0]) == 0) and None not in input_ids:
+        if token_type_ids is not None and input_ids is None:
+            raise ValueError("`token_type_ids` goes with `input_ids`; leave it out.")
+        if input_ids is not None and (
+            len(input_ids) == 0 or (np.ndim(input_ids[0]) == 0 and not any(one is None for one in input_ids))
+        ):
             input_ids = [input_ids]
+            token_type_ids = None if token_type_ids is None else [token_type_ids]
         sequences = {
             "text": _as_batch(text_values),
             "audio": _as_batch(audio_values),
@@ -129,6 +149,8 @@ class MultimodalProcessor(ProcessorMixin):
         counts |= {f"{name}_values": len(values) for name, values in sequences.items() if values is not None}
         if not counts:
             raise ValueError(f"No modality came; give at least one of {', '.join(self.model_input_names[::2])}.")
+        if 0 in counts.values():
+            raise ValueError(f"There must be at least one sample; got {counts}.")
         if len(set(counts.values())) > 1:
             raise ValueError(f"Every modality must have the same number of samples; got {counts}.")
 
@@ -178,6 +200,9 @@ class MultimodalProcessor(ProcessorMixin):
         padded = {"input_ids": ids, "attention_mask": mask}
         if segments is not None:
             padded["token_type_ids"] = torch.zeros_like(ids)
+            segments = [[] if row is None else row for row in segments]
+            if [len(row) for row in segments] != [len(row) for row in rows]:
+                raise ValueError("`token_type_ids` must have one number per token of `input_ids`.")
             for i, row in enumerate(segments):
                 padded["token_type_ids"][i, : len(row)] = torch.as_tensor(row, dtype=torch.long)
         return padded
@@ -234,6 +259,8 @@ class MultimodalProcessor(ProcessorMixin):
         os.makedirs(save_directory, exist_ok=True)
         path = os.path.join(save_directory, "processor_config.json")
         self.to_json_file(path)
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", os.path.basename(save_directory)), **kwargs)
         return [path]
 
     @classmethod

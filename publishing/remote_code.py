@@ -73,8 +73,10 @@ def relative_imports(source: str) -> tuple[str, list[str]]:
     lines = source.splitlines(keepends=True)
     modules: list[str] = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import) and any(_first_party(alias.name) for alias in node.names):
-            raise ValueError(f"Write `from {node.names[0].name} import ...`: published code needs relative imports.")
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if _first_party(alias.name):
+                    raise ValueError(f"Write `from {alias.name} import ...`: published code needs relative imports.")
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module and _first_party(node.module):
             modules.append(node.module)
             stem = node.module.rpartition(".")[2]
