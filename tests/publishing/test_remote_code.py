@@ -31,6 +31,8 @@ TEXTS = {"text": ["a good film", "bad", ""]}
 # Run by a Python that sees nothing of the project; its answers are its last line of output.
 STRANGER = """
 import importlib, json, sys
+# A development install (pip install -e) finds the project for every process; a stranger has none.
+sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in repr(finder)]
 for name in ("modeling", "configuration", "processing", "publishing", "training"):
     try:
         importlib.import_module(name)
