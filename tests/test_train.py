@@ -218,6 +218,16 @@ def test_human_labels_and_tasks(tiny_recipe, mmsa_content, mmsa_file, tmp_path):
     assert table["text_prediction"].null_count == 0
 
 
+def test_without_unimodal_labels_there_are_no_untrained_heads(tiny_recipe, tmp_path):
+    recipe = tiny_recipe(label_generation="none")
+    assert "model.tasks" in refused([recipe, "--model.tasks", "[M, T]"], tmp_path / "refused")
+    train.main([recipe, "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "1"])
+    table = pq.read_table(tmp_path / "run" / "predictions_test.parquet")
+    assert table["prediction"].null_count == 0
+    for modality in ("text", "audio", "vision"):
+        assert table[f"{modality}_prediction"].null_count == len(table)
+
+
 def test_normalisation_is_that_of_the_training_split(tiny_recipe, mmsa_content, mmsa_file, tmp_path):
     arguments = [tiny_recipe(synthetic=None, data_file=mmsa_file(mmsa_content)), "--normalize", "[audio]"]
     train.main([*arguments, "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "1"])

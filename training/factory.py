@@ -68,6 +68,12 @@ def build_model(recipe: Recipe, processor: MultimodalProcessor):
         if fields.get(name) not in (None, size):
             raise ValueError(f"`model.{name}` is {fields[name]}, but the data has {size} features per step.")
         fields[name] = size
+    only_multimodal = recipe.label_generation == "none" and "tasks" in config_class.field_names()
+    if only_multimodal and fields.setdefault("tasks", ["M"]) != ["M"]:
+        raise ValueError(
+            "`label_generation: none` leaves the unimodal tasks without labels, and their heads untrained; got "
+            f"`model.tasks: {fields['tasks']}`. Set it to [M], or choose where the labels come from."
+        )
     if processor.text_input == "tokens" and recipe.text_encoder is not None:
         fields.pop("text_config", None)
         return model_class.from_text_encoder(config_class(**fields), recipe.text_encoder)
