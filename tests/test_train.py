@@ -185,6 +185,9 @@ def test_every_kind_of_text_in_a_file(tiny_recipe, mmsa_content, mmsa_file, tmp_
     train.main(arguments)
     names = AutoProcessor.from_pretrained(tmp_path / "run").model_input_names
     assert names[0] == ("text_values" if text == "text_values" else "input_ids")
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert str(tmp_path) not in card
+    assert "data_file: data.pkl" in card
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert len(recipe["data_sha256"]) == 64
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from string import Template
 
@@ -31,7 +32,7 @@ def write_card(recipe: Recipe, corpus: Corpus, model, processor, results: dict) 
     inputs = []
     for modality in modalities:
         if modality == "text" and model.config.text_config is not None:
-            encoder = recipe.text_encoder or "trained from scratch"
+            encoder = _public_name(recipe.text_encoder) or "trained from scratch"
             inputs.append(f"- text: tokens of a {model.config.text_config.model_type} encoder ({encoder})")
         else:
             feature_set = getattr(processor, f"{modality}_feature_set") or "not named"
@@ -80,8 +81,15 @@ def write_card(recipe: Recipe, corpus: Corpus, model, processor, results: dict) 
         seed=results["seed"],
         parameters=f"{sum(p.numel() for p in model.parameters()):,}",
         transformers_version=transformers.__version__,
-        recipe=recipe.to_yaml().strip(),
+        recipe=replace(recipe, data_file=_public_name(recipe.data_file), text_encoder=_public_name(recipe.text_encoder))
+        .to_yaml()
+        .strip(),
     )
+
+
+def _public_name(place: str | None) -> str | None:
+    """A card is public: of a file or folder on this machine it has the name, not where it lies."""
+    return Path(place).name if place is not None and Path(place).exists() else place
 
 
 def _listed(words: list[str]) -> str:
