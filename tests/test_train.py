@@ -367,6 +367,9 @@ def test_the_recipes_of_the_real_files_run(corpus, tmp_path, monkeypatch):
     arguments = [str(ROOT / "recipes" / f"self_mm_{corpus}.yaml"), "--output_dir", str(tmp_path / "run")]
     arguments += ["--data_file", str(next((DATA / "mosi").glob(f"{corpus}_*.pkl"))), "--max_steps", "4"]
     arguments += ["--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
+    with pytest.raises(ValueError, match="early_stopping_patience"):
+        train.main(arguments)
+    arguments += ["--early_stopping_patience", "null"]
     if corpus == "text_timing":
         arguments += ["--text_encoder", str(tiny_bert_of_words(tmp_path / "encoder"))]
     results = train.main(arguments)

@@ -122,6 +122,11 @@ class Recipe:
                 _check_number(f"optimizer.{group}.{name}", value, minimum=0)
         if self.optimizer.get("name", "adam") not in ("adam", "training"):
             raise ValueError(f"`optimizer.name` must be 'adam' or 'training'; got {self.optimizer['name']!r}.")
+        if self.early_stopping_patience is not None and self.training["eval_strategy"] == "no":
+            raise ValueError(
+                "`early_stopping_patience` counts evaluations, but `training.eval_strategy` is 'no'; evaluate, or set "
+                "early_stopping_patience to null."
+            )
         if self.training.get("remove_unused_columns"):
             raise ValueError("`training.remove_unused_columns` must stay false: the collator chooses the columns.")
 
