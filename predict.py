@@ -92,8 +92,7 @@ def load_data(options: argparse.Namespace):
 
 def text_column(corpus: Corpus, processor, recipe: Recipe | None) -> str | None:
     """The text that the checkpoint was trained on, or the nearest that the data has."""
-    has_encoder = processor.text_input == "tokens"
-    fitting = [choice for choice in corpus.text_choices() if (choice != "text_values") == has_encoder]
+    fitting = corpus.fitting_text(has_encoder=processor.text_input == "tokens")
     if processor.text_input is None or not fitting:
         return None
     return recipe.text if recipe is not None and recipe.text in fitting else fitting[0]

@@ -10,8 +10,6 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-FEATURE_MODALITIES = ("text", "audio", "vision")
-
 
 class MultimodalProcessor(ProcessorMixin):
     r"""

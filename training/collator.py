@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-UNIMODAL_LABELS = ("text_label", "audio_label", "vision_label")
+from datasets_scripts import MODALITIES
 
 
 class MultimodalCollator:
@@ -29,7 +29,7 @@ class MultimodalCollator:
             columns["input_ids"] = [row["input_ids"] for row in rows]
             if "token_type_ids" in rows[0]:
                 columns["token_type_ids"] = [row["token_type_ids"] for row in rows]
-        for modality in ("text", "audio", "vision"):
+        for modality in MODALITIES:
             name = f"{modality}_values"
             # Data that lacks a modality as a whole has no column for it.
             if getattr(self.processor, f"{modality}_feature_size") is not None and name in rows[0]:
@@ -38,7 +38,7 @@ class MultimodalCollator:
         if "label" in rows[0]:
             batch["labels"] = torch.tensor([float(row["label"]) for row in rows])
         if self.unimodal_labels:
-            for name in UNIMODAL_LABELS:
+            for name in (f"{modality}_label" for modality in MODALITIES):
                 if name in rows[0]:
                     batch[f"{name}s"] = torch.tensor([float(row[name]) for row in rows])
         batch["id"] = [row["id"] for row in rows]  # last: accelerate reads the batch size off the first entry

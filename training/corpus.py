@@ -38,6 +38,10 @@ class Corpus:
         found = ["raw_text"] if any(text.strip() for text in train["text"]) else []
         return found + [column for column in ("input_ids", "text_values") if column in train.column_names]
 
+    def fitting_text(self, has_encoder: bool) -> list[str]:
+        """Those of them that a checkpoint with, or without, a text encoder reads."""
+        return [choice for choice in self.text_choices() if (choice != "text_values") == has_encoder]
+
 
 def load_corpus(
     data_file: str | None = None, synthetic: dict | None = None, expected_sha256: str | None = None
@@ -146,7 +150,7 @@ def choose_text(corpus: Corpus, wanted: str | None, has_encoder: bool) -> str | 
         has_encoder: Whether there is a text encoder, pretrained or from scratch.
     """
     available = corpus.text_choices()
-    fitting = [choice for choice in available if (choice != "text_values") == has_encoder]
+    fitting = corpus.fitting_text(has_encoder)
     if wanted is None:
         if has_encoder and not fitting:
             raise ValueError(

@@ -21,11 +21,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import TrainerCallback
 
+from datasets_scripts import MODALITIES
 from training.files import whole_file
 
 STATE_FILE = "label_generation.safetensors"
 HISTORY_FILE = "generated_labels.parquet"
-MODALITIES = ("text", "audio", "vision")
 
 
 class ClassCentres:
