@@ -107,6 +107,18 @@ class MultimodalConfig(PretrainedConfig):
         """Names of the declared fields, which are the keys that a recipe's `model` section may set."""
         return tuple(field.name for field in dataclasses.fields(cls))
 
+    def check_sizes(self, *also: str) -> None:
+        """
+        Raises:
+            ValueError: for a field `*dropout` outside of [0, 1), and for one `*_size`, or one of `also`, below 1.
+        """
+        for name in self.field_names():
+            value = getattr(self, name)
+            if name.endswith("dropout") and not 0 <= value < 1:
+                raise ValueError(f"`{name}` must be at least 0 and below 1; got {value!r}.")
+            if (name.endswith("_size") or name in also) and value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1; got {value!r}.")
+
     def _check_inputs(self) -> None:
         if self.text_config is not None and self.text_feature_size is not None:
             raise ValueError(

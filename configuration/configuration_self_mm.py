@@ -4,25 +4,21 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from configuration.configuration_multimodal import MultimodalConfig
-
-TASKS = ("M", "T", "A", "V")
+from configuration.configuration_multitask import MultitaskConfig
 
 
 @strict
-class SelfMMConfig(MultimodalConfig):
+class SelfMMConfig(MultitaskConfig):
     r"""
     Configuration of [`SelfMMModel`]: "Learning Modality-Specific Representations with Self-Supervised Multi-Task
     Learning for Multimodal Sentiment Analysis" (Yu, Xu, Yuan and Wu, AAAI 2021).
 
     The defaults are the paper's architecture with the sizes that its authors' code uses for CMU-MOSI. The paper and the
     code disagree on two layers, each with a switch here: set `head_layers=3` and the three `*_projection_size` for the
-    code's network.
+    code's network. `recalibration` and `sequence_encoder` are for SUGRM's table 4; Self-MM itself has no recalibration
+    and LSTMs.
 
     Args:
-        tasks (`list` of `str`, *optional*, defaults to `["M", "T", "A", "V"]`):
-            Which tasks are trained (paper, table 4): the multimodal one, which is always among them, and the unimodal
-            ones. A modality that the corpus lacks has no task.
         text_pooling (`str`, *optional*, defaults to `"first"`):
             What represents the text behind a text encoder: its state at the "first" token (paper), or the "mean" of its
             states, for encoders that were pretrained with it, such as sentence-transformers.
@@ -44,7 +40,6 @@ class SelfMMConfig(MultimodalConfig):
 
     model_type = "self_mm"
 
-    tasks: list | tuple = TASKS
     text_pooling: Literal["first", "mean"] = "first"
     text_hidden_size: int = 64
     audio_hidden_size: int = 32
@@ -65,26 +60,6 @@ class SelfMMConfig(MultimodalConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        self.tasks = list(self.tasks)
-        if "M" not in self.tasks or len(set(self.tasks)) != len(self.tasks) or not set(self.tasks) <= set(TASKS):
-            raise ValueError(
-                f"`tasks` must be a list of different letters of M, T, A, V with M among them; got {self.tasks!r}."
-            )
         if self.head_layers not in (2, 3):
             raise ValueError(f"`head_layers` must be 2 (paper) or 3 (authors' code); got {self.head_layers!r}.")
-        if self.problem_type != "regression" or self.num_labels != 1:
-            raise ValueError(
-                "Self-MM predicts one number: `problem_type` must be 'regression' and `num_labels` 1; got "
-                f"{self.problem_type!r} and {self.num_labels}."
-            )
-        for name in self.field_names():
-            value = getattr(self, name)
-            if name.endswith("_dropout") and not 0 <= value < 1:
-                raise ValueError(f"`{name}` must be at least 0 and below 1; got {value!r}.")
-            if name.endswith("_size") and value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1; got {value!r}.")
-
-    @property
-    def unimodal_tasks(self) -> tuple[str, ...]:
-        """Modalities with a task of their own: in `tasks`, and present in the corpus."""
-        return tuple(modality for modality in self.modalities if modality[0].upper() in self.tasks)
+        self.check_sizes()

@@ -1,8 +1,8 @@
-"""What the models of all architectures share: inputs and their checks, output, text encoder, sequence encoder, loss."""
+"""What the models of all architectures share: inputs and their checks, output, text encoder."""
 
 import inspect
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from configuration.configuration_multimodal import MultimodalConfig
+from modeling.modality_sequence import ModalitySequence, at_least_one_step, left_align, restore, untouched
 
 
 @dataclass
@@ -35,18 +36,6 @@ class MultimodalOutput(ModelOutput):
     audio_state: torch.Tensor | None = None
     vision_state: torch.Tensor | None = None
     fusion_state: torch.Tensor | None = None
-
-
-class ModalitySequence(NamedTuple):
-    """One modality of a batch: `values` (B, T, d) and `mask` (B, T), true at valid steps. A missing one has T = 0."""
-
-    values: torch.Tensor
-    mask: torch.Tensor
-
-    @property
-    def present(self) -> torch.Tensor:
-        """(B,) bool: whether the sample has at least one valid step."""
-        return self.mask.any(dim=1)
 
 
 class MultimodalPreTrainedModel(PreTrainedModel):
@@ -77,9 +66,11 @@ class MultimodalPreTrainedModel(PreTrainedModel):
             )
 
     def _init_weights(self, module: nn.Module) -> None:
-        # PyTorch's own initialisation, which all five papers' code relies on; the library's is N(0, 0.02).
-        if isinstance(module, (nn.Linear, nn.LSTM)):
-            module.reset_parameters()
+        # What a module says of itself: PyTorch's own initialisation, which the papers' code relies on, or that of a
+        # module here. The library's is N(0, 0.02).
+        reset = getattr(module, "reset_parameters", None)
+        if reset is not None:
+            reset()
         else:
             super()._init_weights(module)
 
@@ -176,7 +167,7 @@ class MultimodalPreTrainedModel(PreTrainedModel):
     def _feature_sequence(self, batch, modality, feature_size, values, mask) -> ModalitySequence:
         if values is None:
             values = torch.zeros(batch, 0, feature_size, dtype=self.dtype, device=self.device)
-            return ModalitySequence(values, torch.zeros(batch, 0, dtype=torch.bool, device=self.device))
+            mask = torch.zeros(batch, 0, dtype=torch.bool, device=self.device)
         if values.dim() != 3 or values.shape[0] != batch:
             raise ValueError(
                 f"`{modality}_values` must have the shape (batch {batch}, steps, {feature_size}); got "
@@ -190,17 +181,15 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         mask_name = "attention_mask" if modality == "text" else f"{modality}_attention_mask"
         mask = _checked_mask(mask_name, mask, values.shape[:2], values.device)
         # Padding may hold anything, NaN included; a zero in its place keeps it out of the gradients too.
-        values = values.to(self.dtype).masked_fill(~mask.unsqueeze(-1), 0.0)
-        return ModalitySequence(values, mask)
+        return at_least_one_step(values.to(self.dtype), mask).cleared()
 
     def _encode_tokens(self, batch, input_ids, attention_mask, token_type_ids) -> ModalitySequence:
         encoder, text_config = self.get_submodule("text_encoder"), self.config.text_config
         if input_ids is not None and (input_ids.dim() != 2 or input_ids.shape[0] != batch):
             raise ValueError(f"`input_ids` must have the shape (batch {batch}, tokens); got {tuple(input_ids.shape)}.")
         if input_ids is None or input_ids.shape[1] == 0:
-            values = torch.zeros(batch, 0, text_config.hidden_size, dtype=self.dtype, device=self.device)
-            values = values + untouched(encoder)
-            return ModalitySequence(values, torch.zeros(batch, 0, dtype=torch.bool, device=self.device))
+            values = torch.zeros(batch, 1, text_config.hidden_size, dtype=self.dtype, device=self.device)
+            return ModalitySequence(values + untouched(encoder), torch.zeros_like(values[..., 0], dtype=torch.bool))
         longest = _longest_input(encoder)
         if longest is not None and input_ids.shape[1] > longest:
             raise ValueError(
@@ -210,8 +199,7 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         mask = _checked_mask("attention_mask", attention_mask, input_ids.shape, input_ids.device)
         # Encoders number positions from the first column (BERT) or from the first token that is no padding (RoBERTa):
         # with the valid tokens in front, and padding tokens behind them, both count alike wherever the padding was.
-        order = torch.argsort(~mask, dim=1, stable=True)
-        aligned = mask.gather(1, order)
+        (_, aligned), order = left_align(ModalitySequence(input_ids.unsqueeze(-1), mask))
         padding = getattr(text_config, "pad_token_id", None) or 0
         # A row without any token would be a softmax over nothing: let the encoder read its first position, and drop the
         # result by the mask.
@@ -224,113 +212,7 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
             inputs["token_type_ids"] = token_type_ids.gather(1, order).masked_fill(~aligned, 0)
         states = encoder(**inputs).last_hidden_state
-        back = order.argsort(dim=1).unsqueeze(-1).expand_as(states)
-        return ModalitySequence(states.gather(1, back), mask)
-
-
-class SequenceEncoder(nn.Module):
-    """
-    One-directional, one-layer LSTM whose state after the last valid step represents the sequence; a missing sequence is
-    represented by zeros. (Self-MM, section "Overall Architecture": F_s = sLSTM(I_s).)
-
-    Args:
-        feature_size (`int`): Features per step.
-        hidden_size (`int`): Width of the state.
-        projection_size (`int`, *optional*): Width of a linear layer after it; none where unset.
-        dropout (`float`): On the state, before the linear layer.
-    """
-
-    def __init__(self, feature_size: int, hidden_size: int, projection_size: int | None = None, dropout: float = 0.0):
-        super().__init__()
-        self.lstm = nn.LSTM(feature_size, hidden_size, batch_first=True)
-        self.dropout = nn.Dropout(dropout)
-        self.projection = nn.Linear(hidden_size, projection_size) if projection_size is not None else None
-        self.output_size = projection_size if projection_size is not None else hidden_size
-
-    def forward(self, sequence: ModalitySequence) -> torch.Tensor:
-        """Returns (B, output_size)."""
-        batch, steps = sequence.mask.shape
-        if steps == 0:
-            return sequence.values.new_zeros(batch, self.output_size) + untouched(self)
-        values, mask = left_align(sequence.values, sequence.mask)
-        states, _ = self.lstm(values)
-        last = mask.sum(dim=1).clamp(min=1) - 1
-        state = self.dropout(states[torch.arange(batch, device=last.device), last])
-        if self.projection is not None:
-            state = self.projection(state)
-        return state.masked_fill(~sequence.present.unsqueeze(-1), 0.0)
-
-
-def untouched(module: nn.Module) -> torch.Tensor | float:
-    """
-    A zero that depends on every parameter of a module, to add where the module did not run because a batch lacks its
-    modality: DistributedDataParallel waits for the gradient of every parameter in every batch.
-    """
-    if not torch.is_grad_enabled():
-        return 0.0
-    return sum(parameter.flatten()[0] for parameter in module.parameters()) * 0.0
-
-
-def left_align(values: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Moves each row's valid steps to the front, in their order: a recurrent network then meets no padding before the last
-    valid step, wherever the padding was.
-
-    Args:
-        values (`torch.Tensor` of shape `(B, T, d)`): The steps.
-        mask (`torch.Tensor` of shape `(B, T)`): True at valid steps.
-    """
-    order = torch.argsort(~mask, dim=1, stable=True)
-    return values.gather(1, order.unsqueeze(-1).expand_as(values)), mask.gather(1, order)
-
-
-def first_valid_state(sequence: ModalitySequence) -> torch.Tensor:
-    """The state (B, d) at each row's first valid step ([CLS] for a BERT-like encoder); zeros where there is none."""
-    if sequence.mask.shape[1] == 0:
-        return sequence.values.sum(dim=1)  # zeros that keep their graph: see `untouched`
-    first = sequence.mask.to(torch.uint8).argmax(dim=1)
-    state = sequence.values[torch.arange(first.shape[0], device=first.device), first]
-    return state.masked_fill(~sequence.present.unsqueeze(-1), 0.0)
-
-
-def mean_state(sequence: ModalitySequence) -> torch.Tensor:
-    """The mean (B, d) over each row's valid steps; zeros where there is none."""
-    weights = sequence.mask.unsqueeze(-1).to(sequence.values.dtype)
-    return (sequence.values * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-
-
-def weighted_multitask_loss(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    unimodal: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
-) -> torch.Tensor:
-    """
-    Mean absolute error of the multimodal task plus that of each unimodal task, there weighted sample by sample with
-    W_s = tanh|y_s - y_m| (Self-MM, equation 10):
-
-        L = 1/B sum_i ( |m_i - y_m,i| + sum_s W_s,i |p_s,i - y_s,i| )
-
-    A sample that lacks a modality has no term for it.
-
-    Args:
-        logits (`torch.Tensor` of shape `(B, 1)`): Multimodal predictions m.
-        labels (`torch.Tensor` of shape `(B,)` or `(B, 1)`): Multimodal labels y_m.
-        unimodal (`dict`): By modality, (predictions p_s (B, 1), labels y_s (B,), present (B,) bool).
-    """
-    if labels.numel() != logits.numel():
-        raise ValueError(f"`labels` must hold one number per sample, {logits.numel()}; got {tuple(labels.shape)}.")
-    labels = labels.reshape(-1).float()
-    loss = (logits.reshape(-1).float() - labels).abs().mean()
-    for modality, (predictions, targets, present) in unimodal.items():
-        if targets.numel() != predictions.numel():
-            raise ValueError(
-                f"`{modality}_labels` must hold one number per sample, {predictions.numel()}; got "
-                f"{tuple(targets.shape)}."
-            )
-        targets = targets.reshape(-1).float()
-        weights = torch.tanh((targets - labels).abs()) * present
-        loss = loss + (weights * (predictions.reshape(-1).float() - targets).abs()).mean()
-    return loss
+        return ModalitySequence(restore(states, order), mask)
 
 
 def _longest_input(encoder: nn.Module) -> int | None:
@@ -355,3 +237,15 @@ def _checked_mask(name: str, mask: torch.Tensor | None, shape: torch.Size, devic
     if mask.shape != shape:
         raise ValueError(f"`{name}` must have the shape {tuple(shape)} of what it masks; got {tuple(mask.shape)}.")
     return mask.bool()
+
+
+def matching_labels(name: str, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """
+    Labels for a regression as (B,) float32.
+
+    Raises:
+        ValueError: unless there is one per prediction.
+    """
+    if labels.numel() != logits.numel():
+        raise ValueError(f"`{name}` must hold one number per sample, {logits.numel()}; got {tuple(labels.shape)}.")
+    return labels.reshape(-1).float()

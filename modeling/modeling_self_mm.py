@@ -2,122 +2,65 @@
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig
 
 from configuration.configuration_self_mm import SelfMMConfig
-from modeling.modeling_multimodal import (
-    MultimodalOutput,
-    MultimodalPreTrainedModel,
-    SequenceEncoder,
-    first_valid_state,
-    mean_state,
-    weighted_multitask_loss,
-)
+from modeling.modality_sequence import first_valid_state, mean_state
+from modeling.modeling_multitask import JointRepresentation, MultitaskModel
+from modeling.recurrent import SequenceEncoder
 
 
-class SelfMMModel(MultimodalPreTrainedModel):
+class SelfMMModel(MultitaskModel):
     """
     Self-MM (Yu, Xu, Yuan and Wu, AAAI 2021, "Learning Modality-Specific Representations with Self-Supervised Multi-Task
     Learning for Multimodal Sentiment Analysis"), with its heads.
 
     Text is represented by the text encoder's state at the first token (or, for `text_values`, by an LSTM's end state),
     audio and vision by their LSTMs' end states; heads over each, and over the three together, predict the sentiment.
-    Only `logits`, from all of them together, is the model's answer; the unimodal predictions are there to be looked at.
+    With `sequence_encoder` "spt" or "transformer" (SUGRM, table 4), one encoder that reads all modalities represents
+    each by its last valid state, text among them.
 
-    The unimodal labels are an input of forward: `training.label_generation` makes them while the model trains, and
-    CH-SIMS has them from annotators. A missing modality is represented by zeros, its LSTM's state before the first
-    step.
+    A missing modality is represented by zeros, its LSTM's state before the first step.
     """
 
     config_class = SelfMMConfig
 
     def __init__(self, config: SelfMMConfig):
         super().__init__(config)
-        sizes = {}
-        for modality in config.modalities:
-            encoder: nn.Module
-            if modality == "text" and isinstance(config.text_config, PretrainedConfig):
-                encoder, sizes[modality] = self.build_token_encoder(), config.text_config.hidden_size
-            else:
+        if config.sequence_encoder == "lstm":
+            sizes = {}
+            for modality, width in self.input_sizes.items():
+                if modality == "text" and config.text_config is not None:
+                    sizes[modality] = width
+                    continue
                 encoder = SequenceEncoder(
-                    getattr(config, f"{modality}_feature_size"),
+                    width,
                     getattr(config, f"{modality}_hidden_size"),
                     getattr(config, f"{modality}_projection_size"),
                     config.sequence_dropout,
                 )
+                self.add_module(f"{modality}_encoder", encoder)
                 sizes[modality] = encoder.output_size
-            self.add_module(f"{modality}_encoder", encoder)
+        else:
+            self.sequence_encoder = JointRepresentation(self.input_sizes, config)
+            sizes = self.sequence_encoder.output_sizes
+        self.state_sizes = {task: getattr(config, f"{task}_size") for task in ("fusion", *config.unimodal_tasks)}
         self.heads = nn.ModuleDict(
             {
                 task: _Head(
                     sum(sizes.values()) if task == "fusion" else sizes[task],
-                    getattr(config, f"{task}_size"),
+                    size,
                     getattr(config, f"{task}_dropout"),
                     config.head_layers,
                 )
-                for task in ("fusion", *config.unimodal_tasks)
+                for task, size in self.state_sizes.items()
             }
         )
         self.post_init()
 
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        text_values: torch.Tensor | None = None,
-        audio_values: torch.Tensor | None = None,
-        audio_attention_mask: torch.Tensor | None = None,
-        vision_values: torch.Tensor | None = None,
-        vision_attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        text_labels: torch.Tensor | None = None,
-        audio_labels: torch.Tensor | None = None,
-        vision_labels: torch.Tensor | None = None,
-    ) -> MultimodalOutput:
-        """
-        Args:
-            input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(B, T_t)`):
-                Token ids for `config.text_config`.
-            text_values (`torch.FloatTensor` of shape `(B, T_t, text_feature_size)`):
-                Text features where there is no text encoder; `attention_mask` is their mask.
-            audio_values, vision_values (`torch.FloatTensor` of shape `(B, T, feature_size)`): Features per step.
-            audio_attention_mask, vision_attention_mask (`torch.Tensor` of shape `(B, T)`): One at valid steps.
-            labels (`torch.FloatTensor` of shape `(B,)`): Multimodal labels; with them comes the loss.
-            text_labels, audio_labels, vision_labels (`torch.FloatTensor` of shape `(B,)`):
-                Unimodal labels; a task whose labels are not given has no part in the loss.
-        """
-        sequences = self.sequences(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            text_values,
-            audio_values,
-            audio_attention_mask,
-            vision_values,
-            vision_attention_mask,
-        )
-        represented = {modality: self._represent(modality, sequence) for modality, sequence in sequences.items()}
-        represented["fusion"] = torch.cat([represented[modality] for modality in self.config.modalities], dim=-1)
-        answers = {task: head(represented[task]) for task, head in self.heads.items()}
-        logits = {task: answer[0] for task, answer in answers.items()}
-        states = {f"{task}_state": answer[1] for task, answer in answers.items()}
-
-        loss = None
-        if labels is not None:
-            given = {"text": text_labels, "audio": audio_labels, "vision": vision_labels}
-            unimodal = {
-                task: (logits[task], targets, sequences[task].present)
-                for task, targets in given.items()
-                if targets is not None and task in self.config.unimodal_tasks
-            }
-            loss = weighted_multitask_loss(logits["fusion"], labels, unimodal)
-        return MultimodalOutput(
-            loss=loss,
-            logits=logits.pop("fusion"),
-            **{f"{task}_logits": value for task, value in logits.items()},
-            **states,
-        )
+    def represent(self, sequences):
+        if self.config.sequence_encoder != "lstm":
+            return self.sequence_encoder(sequences)
+        return {modality: self._represent(modality, sequence) for modality, sequence in sequences.items()}
 
     def _represent(self, modality, sequence):
         if modality == "text" and self.config.text_config is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
@@ -59,7 +60,7 @@ def build_processor(recipe: Recipe, corpus: Corpus, text: str | None) -> Multimo
 
 def build_model(recipe: Recipe, processor: MultimodalProcessor):
     """The model at the start of training; the text encoder is pretrained where the recipe names one."""
-    model_class = next(cls for cls in MODEL_CLASSES if cls.config_class.model_type == recipe.model_type)
+    model_class: Any = next(cls for cls in MODEL_CLASSES if cls.config_class.model_type == recipe.model_type)
     config_class = model_class.config_class
     fields = dict(recipe.model)
     for modality in MODALITIES:

@@ -1,0 +1,97 @@
+"""What the configurations of Self-MM and SUGRM share: the tasks, the recalibration and the sequence encoder."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+
+from configuration.configuration_multimodal import MultimodalConfig
+
+TASKS = ("M", "T", "A", "V")
+SPT_SHIFTS = ("stride", "phase", "random")
+
+
+@strict
+class MultitaskConfig(MultimodalConfig):
+    r"""
+    Base of the configurations of architectures with a multimodal and unimodal tasks.
+
+    Args:
+        tasks (`list` of `str`, *optional*, defaults to `["M", "T", "A", "V"]`):
+            Which tasks are trained (Self-MM, table 4; SUGRM, table 3): the multimodal one, which is always among them,
+            and the unimodal ones. A modality that the corpus lacks has no task.
+        recalibration (`bool`):
+            Whether the features of each modality are first weighted by what all hold (SUGRM's MRM; its table 4).
+        recalibration_reduction (`int`, *optional*, defaults to 4):
+            The joint embedding in it is the sum of all feature sizes over this wide (authors' code; the paper does not
+            say).
+        sequence_encoder (`str`):
+            What makes one vector of each sequence: "lstm" (one per modality), "spt" (the sparse phased transformer) or
+            "transformer" (MulT's), which read the modalities together.
+        hidden_size (`int`, *optional*, defaults to 32):
+            Width inside "spt" and "transformer"; what comes out of the latter is that wide per other modality.
+        num_hidden_layers (`int`, *optional*, defaults to 4):
+            Repetitions of "spt", layers of "transformer".
+        num_attention_heads (`int`, *optional*, defaults to 8):
+            Must divide `hidden_size`.
+        attention_dropout, relu_dropout, residual_dropout, embedding_dropout (`float`, *optional*, default to 0.3):
+            In "spt" and "transformer" (SUGRM, table 7, for CMU-MOSI). The authors' code never passes the first one on:
+            it trains with 0.
+        spt_stride (`int`, *optional*, defaults to 5):
+            Steps of the input per hidden slot.
+        spt_radii (three `int`, *optional*, defaults to (8, 4, 3)):
+            The windows of input, cross and self attention are 2 r + 1 wide.
+        spt_input_shifts (`list` of `str`, *optional*, defaults to `["stride", "phase", "random"]`):
+            How the windows of input attention move from repetition to repetition. SUGRM's code names all three, but by
+            a slip none is applied: an empty list gives that.
+    """
+
+    tasks: list | tuple = TASKS
+    recalibration: bool = False
+    recalibration_reduction: int = 4
+    sequence_encoder: Literal["lstm", "spt", "transformer"] = "lstm"
+    hidden_size: int = 32
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 8
+    attention_dropout: float | int = 0.3
+    relu_dropout: float | int = 0.3
+    residual_dropout: float | int = 0.3
+    embedding_dropout: float | int = 0.3
+    spt_stride: int = 5
+    spt_radii: list | tuple = (8, 4, 3)
+    spt_input_shifts: list | tuple = SPT_SHIFTS
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        self.tasks, self.spt_radii, self.spt_input_shifts = (
+            list(value) for value in (self.tasks, self.spt_radii, self.spt_input_shifts)
+        )
+        if "M" not in self.tasks or len(set(self.tasks)) != len(self.tasks) or not set(self.tasks) <= set(TASKS):
+            raise ValueError(
+                f"`tasks` must be a list of different letters of M, T, A, V with M among them; got {self.tasks!r}."
+            )
+        if self.problem_type != "regression" or self.num_labels != 1:
+            raise ValueError(
+                f"{type(self).__name__} is for a model that predicts one number: `problem_type` must be 'regression' "
+                f"and `num_labels` 1; got {self.problem_type!r} and {self.num_labels}."
+            )
+        if len(self.spt_radii) != 3 or not all(type(radius) is int and radius >= 0 for radius in self.spt_radii):
+            raise ValueError(
+                "`spt_radii` must be three whole numbers, at least 0, for input, cross and self attention; got "
+                f"{self.spt_radii!r}."
+            )
+        shifts = self.spt_input_shifts
+        if len(set(shifts)) != len(shifts) or not set(shifts) <= set(SPT_SHIFTS):
+            raise ValueError(
+                f"`spt_input_shifts` must be a list of different ones of {', '.join(SPT_SHIFTS)}; got {shifts!r}."
+            )
+        self.check_sizes("recalibration_reduction", "num_hidden_layers", "num_attention_heads", "spt_stride")
+        if self.sequence_encoder != "lstm" and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"`num_attention_heads` must divide `hidden_size`; got {self.num_attention_heads} and "
+                f"{self.hidden_size}."
+            )
+
+    @property
+    def unimodal_tasks(self) -> tuple[str, ...]:
+        """Modalities with a task of their own: in `tasks`, and present in the corpus."""
+        return tuple(modality for modality in self.modalities if modality[0].upper() in self.tasks)

@@ -1,0 +1,119 @@
+"""Attention as all architectures here compute it, and sinusoidal positions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class XavierLinear(nn.Linear):
+    """Linear layer that starts with Xavier-uniform weights and zero biases, as attention layers do."""
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    key_mask: torch.Tensor | None = None,
+    heads: int = 1,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """
+    softmax(Q K^T / sqrt(d / heads)) V, head by head, over the keys that the mask leaves. A query without any key gets
+    zeros.
+
+    Args:
+        query (`torch.Tensor` of shape `(B, N, d)`), key, value (of shape `(B, M, d)`): M is at least 1.
+        key_mask (`torch.Tensor` of shape `(B, M)`, *optional*): True at the keys that count.
+        heads (`int`): Equal parts of d that attend on their own.
+        dropout (`float`): On the attention weights; the caller passes 0 outside of training.
+
+    Returns:
+        (B, N, d).
+    """
+    query, key, value = (tensor.unflatten(-1, (heads, -1)).transpose(1, 2) for tensor in (query, key, value))
+    mask = None
+    if key_mask is not None:
+        # A softmax over nothing is NaN, also in the gradient: such rows attend anyhow, and their result is dropped.
+        nothing = ~key_mask.any(dim=1)
+        mask = (key_mask | nothing.unsqueeze(1))[:, None, None, :]
+    found = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    found = found.transpose(1, 2).flatten(2)
+    return found if key_mask is None else found.masked_fill(nothing[:, None, None], 0.0)
+
+
+class MultiHeadAttention(nn.Module):
+    """
+    Multi-head attention with biases on all four projections and dropout on the weights.
+
+    Args:
+        size (`int`): Width of queries and of the result.
+        heads (`int`): Must divide it.
+        dropout (`float`): On the attention weights.
+        context_size (`int`, *optional*): Width of what is attended to, where it is another one.
+    """
+
+    def __init__(self, size: int, heads: int, dropout: float, context_size: int | None = None):
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query = XavierLinear(size, size)
+        self.key = XavierLinear(context_size or size, size)
+        self.value = XavierLinear(context_size or size, size)
+        self.output = XavierLinear(size, size)
+
+    def forward(self, query: torch.Tensor, context: torch.Tensor, context_mask: torch.Tensor) -> torch.Tensor:
+        """From queries (B, N, size) and a context (B, M, context_size) with its mask (B, M) to (B, N, size)."""
+        found = attend(
+            self.query(query),
+            self.key(context),
+            self.value(context),
+            context_mask,
+            self.heads,
+            self.dropout if self.training else 0.0,
+        )
+        return self.output(found)
+
+
+class FeedForward(nn.Module):
+    """x + dropout(W2 dropout(ReLU(W1 LayerNorm(x)))), four times as wide inside."""
+
+    def __init__(self, size: int, relu_dropout: float, residual_dropout: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(size)
+        self.inner = XavierLinear(size, 4 * size)
+        self.outer = XavierLinear(4 * size, size)
+        self.relu_dropout = nn.Dropout(relu_dropout)
+        self.residual_dropout = nn.Dropout(residual_dropout)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        inner = self.relu_dropout(torch.relu(self.inner(self.norm(values))))
+        return values + self.residual_dropout(self.outer(inner))
+
+
+def with_positions(values: torch.Tensor, scale: float) -> torch.Tensor:
+    """
+    scale * values plus sinusoidal positions, counted from 1. The first half of the features has sines, the second one
+    cosines, of frequencies from 1 down to 1/10,000; the last one of an odd number has none.
+
+    The codes of MulT and SPT leave out the positions of steps whose first feature is exactly zero, which they take for
+    padding; here the mask says what is padding.
+
+    Args:
+        values (`torch.Tensor` of shape `(B, T, d)`): Left-aligned steps.
+    """
+    steps, size = values.shape[1:]
+    half = size // 2
+    channel = torch.arange(half, device=values.device, dtype=torch.float32)
+    frequency = torch.exp(channel * (-math.log(10_000) / max(half - 1, 1)))
+    angle = torch.arange(1, steps + 1, device=values.device, dtype=torch.float32).unsqueeze(1) * frequency
+    positions = torch.cat([angle.sin(), angle.cos(), angle.new_zeros(steps, size - 2 * half)], dim=1)
+    return scale * values + positions.to(values.dtype)

@@ -1,0 +1,120 @@
+"""One modality of a batch as a masked sequence, and what every encoder does with such sequences."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+
+class ModalitySequence(NamedTuple):
+    """
+    One modality of a batch: `values` (B, T, d) and `mask` (B, T), true at valid steps.
+
+    T is at least 1: what a batch lacks altogether is one masked step, so that every module runs for every batch, and
+    every parameter has a gradient, without cases of its own. (DistributedDataParallel waits for all of them.)
+    """
+
+    values: torch.Tensor
+    mask: torch.Tensor
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """(B,) int64: valid steps."""
+        return self.mask.sum(dim=1)
+
+    @property
+    def present(self) -> torch.Tensor:
+        """(B,) bool: whether the sample has at least one valid step."""
+        return self.mask.any(dim=1)
+
+    def cleared(self) -> ModalitySequence:
+        """The same with zeros at the steps that are not valid."""
+        return ModalitySequence(self.values.masked_fill(~self.mask.unsqueeze(-1), 0.0), self.mask)
+
+
+def at_least_one_step(values: torch.Tensor, mask: torch.Tensor) -> ModalitySequence:
+    """A sequence without any step gets a masked one."""
+    if values.shape[1] == 0:
+        values = values.new_zeros(values.shape[0], 1, values.shape[2])
+        mask = mask.new_zeros(values.shape[0], 1)
+    return ModalitySequence(values, mask)
+
+
+def untouched(module: nn.Module) -> torch.Tensor | float:
+    """
+    A zero that depends on every parameter of a module, to add where it is too costly to run for a batch that lacks its
+    modality: DistributedDataParallel waits for the gradient of every parameter in every batch.
+    """
+    if not torch.is_grad_enabled():
+        return 0.0
+    return sum(parameter.flatten()[0] for parameter in module.parameters()) * 0.0
+
+
+def left_align(sequence: ModalitySequence) -> tuple[ModalitySequence, torch.Tensor]:
+    """
+    Moves each row's valid steps to the front, in their order: a recurrent network then meets no padding before the last
+    valid step, wherever the padding was.
+
+    Returns:
+        The sequence, and the order (B, T) that made it, which `restore` undoes.
+    """
+    order = torch.argsort(~sequence.mask, dim=1, stable=True)
+    values = sequence.values.gather(1, order.unsqueeze(-1).expand_as(sequence.values))
+    return ModalitySequence(values, sequence.mask.gather(1, order)), order
+
+
+def restore(values: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Puts steps (B, T, d) that `left_align` moved back to where they were."""
+    return values.gather(1, order.argsort(dim=1).unsqueeze(-1).expand_as(values))
+
+
+def first_valid_state(sequence: ModalitySequence) -> torch.Tensor:
+    """The state (B, d) at each row's first valid step ([CLS] for a BERT-like encoder); zeros where there is none."""
+    return _state_at(sequence, sequence.mask.to(torch.uint8).argmax(dim=1))
+
+
+def last_valid_state(sequence: ModalitySequence) -> torch.Tensor:
+    """The state (B, d) at each row's last valid step; zeros where there is none."""
+    from_behind = sequence.mask.flip(1).to(torch.uint8).argmax(dim=1)
+    return _state_at(sequence, sequence.mask.shape[1] - 1 - from_behind)
+
+
+def mean_state(sequence: ModalitySequence) -> torch.Tensor:
+    """The mean (B, d) over each row's valid steps; zeros where there is none."""
+    counts = sequence.lengths.clamp(min=1).unsqueeze(-1).to(sequence.values.dtype)
+    return sequence.cleared().values.sum(dim=1) / counts
+
+
+def resample(sequence: ModalitySequence, mask: torch.Tensor) -> ModalitySequence:
+    """
+    Brings a sequence to the steps of another one: step n of N is the mean over the steps from floor(n L / N) to
+    ceil((n + 1) L / N) of L. With as many steps on both sides, as in word-aligned corpora, nothing changes.
+
+    Args:
+        sequence (`ModalitySequence`): Left-aligned.
+        mask (`torch.Tensor` of shape `(B, N)`): Left-aligned mask of the wanted steps.
+
+    Returns:
+        Values (B, N, d); a row that has no step in `sequence` has none in the result.
+    """
+    # Differences of running sums cost no more than the two sequences; double precision keeps long ones exact.
+    precise = torch.float32 if sequence.values.device.type == "mps" else torch.float64
+    sums = sequence.cleared().values.to(precise).cumsum(dim=1)
+    sums = torch.cat([sums.new_zeros(sums.shape[0], 1, sums.shape[2]), sums], dim=1)
+    have, want = sequence.lengths.unsqueeze(1), mask.sum(dim=1, keepdim=True).clamp(min=1)
+    step = torch.arange(mask.shape[1], device=mask.device).unsqueeze(0)
+    start = torch.minimum(step * have // want, have)
+    end = torch.minimum(((step + 1) * have + want - 1) // want, have)
+    width = sums.shape[2]
+    total = sums.gather(1, end.unsqueeze(-1).expand(-1, -1, width)) - sums.gather(
+        1, start.unsqueeze(-1).expand(-1, -1, width)
+    )
+    values = (total / (end - start).clamp(min=1).unsqueeze(-1)).to(sequence.values.dtype)
+    return ModalitySequence(values, mask & sequence.present.unsqueeze(1)).cleared()
+
+
+def _state_at(sequence: ModalitySequence, step: torch.Tensor) -> torch.Tensor:
+    state = sequence.values[torch.arange(step.shape[0], device=step.device), step]
+    return state.masked_fill(~sequence.present.unsqueeze(-1), 0.0)

@@ -1,0 +1,82 @@
+"""Recurrent encoders of masked sequences."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from modeling.modality_sequence import ModalitySequence, last_valid_state, left_align
+
+
+class SequenceEncoder(nn.Module):
+    """
+    One-directional, one-layer LSTM whose state after the last valid step represents the sequence; a missing sequence is
+    represented by zeros. (Self-MM, section "Overall Architecture": F_s = sLSTM(I_s).)
+
+    Args:
+        feature_size (`int`): Features per step.
+        hidden_size (`int`): Width of the state.
+        projection_size (`int`, *optional*): Width of a linear layer after it; none where unset.
+        dropout (`float`): On the state, before the linear layer.
+    """
+
+    def __init__(self, feature_size: int, hidden_size: int, projection_size: int | None = None, dropout: float = 0.0):
+        super().__init__()
+        self.lstm = nn.LSTM(feature_size, hidden_size, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(hidden_size, projection_size) if projection_size is not None else None
+        self.output_size = projection_size if projection_size is not None else hidden_size
+
+    def forward(self, sequence: ModalitySequence) -> torch.Tensor:
+        """Returns (B, output_size)."""
+        aligned, _ = left_align(sequence)
+        states, _ = self.lstm(aligned.values)
+        state = self.dropout(last_valid_state(ModalitySequence(states, aligned.mask)))
+        if self.projection is not None:
+            state = self.projection(state)
+        return state.masked_fill(~sequence.present.unsqueeze(-1), 0.0)
+
+
+class LSTMEncoders(nn.Module):
+    """
+    One one-directional LSTM per modality, with the interface of the encoders that read the modalities together.
+
+    Args:
+        input_sizes (`dict`): Features per step by modality.
+        size (`int`): Width of the states.
+    """
+
+    def __init__(self, input_sizes: dict[str, int], size: int):
+        super().__init__()
+        self.lstms = nn.ModuleDict({m: nn.LSTM(width, size, batch_first=True) for m, width in input_sizes.items()})
+        self.output_sizes = dict.fromkeys(input_sizes, size)
+
+    def forward(self, sequences: dict[str, ModalitySequence]) -> dict[str, ModalitySequence]:
+        """From left-aligned sequences by modality to their states (B, T, size)."""
+        return {
+            m: ModalitySequence(lstm(sequences[m].values)[0], sequences[m].mask).cleared()
+            for m, lstm in self.lstms.items()
+        }
+
+
+class BidirectionalLSTM(nn.Module):
+    """
+    An LSTM per direction, over the valid steps alone: the backward one starts at each row's last valid step.
+
+    `torch.nn.LSTM` does so for packed sequences only, whose lengths it wants on the CPU, which makes a GPU wait.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__()
+        self.forward_lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
+        self.backward_lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
+
+    def forward(self, sequence: ModalitySequence) -> tuple[torch.Tensor, torch.Tensor]:
+        """From a left-aligned sequence to both directions' states (B, T, hidden_size), in the order of the steps."""
+        steps = sequence.mask.shape[1]
+        step = torch.arange(steps, device=sequence.mask.device)
+        # Reverses the valid steps; the same again brings them back.
+        mirror = ((sequence.lengths.unsqueeze(1) - 1 - step) % steps).unsqueeze(-1)
+        ahead, _ = self.forward_lstm(sequence.values)
+        back, _ = self.backward_lstm(sequence.values.gather(1, mirror.expand_as(sequence.values)))
+        return ahead, back.gather(1, mirror.expand_as(back))
