@@ -25,7 +25,8 @@ from spaces.multimodal_sentiment.multimodal_sentiment import regression_metrics
 from training.collator import MultimodalCollator
 from training.corpus import check_labels, choose_text, load_corpus, prepare_split
 from training.factory import build_model, build_processor
-from training.label_generation import LABEL_GENERATORS, label_scores
+from training.label_callback import label_scores
+from training.label_generation import LABEL_GENERATORS
 from training.model_card import write_card
 from training.prediction import predict_rows, table_metrics
 from training.progress import EpochLine
@@ -63,7 +64,9 @@ def main(arguments: list[str]) -> dict[str, float]:
     train = splits["train"]
     generator, true_labels = None, None
     if recipe.label_generation in LABEL_GENERATORS:
-        generator = LABEL_GENERATORS[recipe.label_generation](
+        strategy = LABEL_GENERATORS[recipe.label_generation]
+        strategy.check_states(model.state_sizes)
+        generator = strategy(
             train["id"][:],
             train["label"][:],
             tasks,
@@ -71,6 +74,7 @@ def main(arguments: list[str]) -> dict[str, float]:
             device=args.device,
             **recipe.label_generator,
         )
+        corpus.notes += generator.notes
         true_labels = {m: train[f"{m}_label"][:] for m in tasks if f"{m}_label" in train.column_names}
 
     # Training, with the validation split deciding which epoch is kept.

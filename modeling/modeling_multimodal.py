@@ -45,8 +45,8 @@ class MultimodalPreTrainedModel(PreTrainedModel):
     A modality is missing for a sample where its mask row is all zero, and for the batch where its argument is None.
     Only the mask tells padding from data: it may lie on either side, and what the padding holds does not matter.
 
-    The attributes `text_encoder`, `audio_encoder` and `vision_encoder` hold what belongs to one modality before fusion;
-    the trainer's optimiser groups go by these names.
+    The attributes `text_encoder`, `audio_encoder` and `vision_encoder` hold what belongs to one modality before fusion,
+    `sequence_encoder` what encodes the modalities together; the trainer's optimiser groups go by these names.
     """
 
     config_class = MultimodalConfig

@@ -69,6 +69,11 @@ def build_model(recipe: Recipe, processor: MultimodalProcessor):
         if fields.get(name) not in (None, size):
             raise ValueError(f"`model.{name}` is {fields[name]}, but the data has {size} features per step.")
         fields[name] = size
+    if recipe.label_generation != "none" and "tasks" not in config_class.field_names():
+        raise ValueError(
+            f"`label_generation: {recipe.label_generation}` is for architectures with unimodal tasks, which "
+            f"{recipe.model_type} does not have; set it to none."
+        )
     only_multimodal = recipe.label_generation == "none" and "tasks" in config_class.field_names()
     if only_multimodal and fields.setdefault("tasks", ["M"]) != ["M"]:
         raise ValueError(

@@ -1,5 +1,6 @@
 """
-Unimodal labels generated during training (ULGM): the strategies, and the callback that drives them.
+Unimodal labels generated during training (ULGM): what all strategies share, and the strategies. The callback that
+drives them is in `training.label_callback`.
 
 Labels and everything that they are computed from are kept by sample id, so shuffling, bucketing, resuming and several
 processes do not mix them up.
@@ -15,17 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers import TrainerCallback
 
 from datasets_scripts import MODALITIES
 from training.files import whole_file
-
-STATE_FILE = "label_generation.safetensors"
-HISTORY_FILE = "generated_labels.parquet"
 
 
 class ClassCentres:
@@ -63,6 +59,16 @@ class ClassCentres:
         self.counts.zero_()
         self._add(self.features[:-1], self.classes[:-1], sign=1)
 
+    @property
+    def known(self) -> torch.Tensor:
+        """Whether both classes have a sample, a bool tensor without dimensions."""
+        return (self.counts > 0).all()
+
+    def means(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean representation (size,) of the positive and of the negative class, double precision."""
+        positive, negative = self.sums / self.counts.clamp(min=1).unsqueeze(-1)
+        return positive, negative
+
     def relative_distance(self, features: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
         """
         alpha = (D_n - D_p) / (D_p + epsilon), D being the Euclidean distance over the root of the width (equations 3 to
@@ -74,12 +80,12 @@ class ClassCentres:
         Returns:
             alpha (B,), double precision, and a bool tensor without dimensions.
         """
-        positive, negative = self.sums / self.counts.clamp(min=1).unsqueeze(-1)
+        positive, negative = self.means()
         features = features.to(torch.float64)
         scale = math.sqrt(features.shape[1])
         to_positive = torch.linalg.vector_norm(features - positive, dim=1) / scale
         to_negative = torch.linalg.vector_norm(features - negative, dim=1) / scale
-        return (to_negative - to_positive) / (to_positive + epsilon), (self.counts > 0).all()
+        return (to_negative - to_positive) / (to_positive + epsilon), self.known
 
     def _add(self, features: torch.Tensor, classes: torch.Tensor, sign: int) -> None:
         members = torch.stack([classes > 0, classes < 0]).to(torch.float64)
@@ -101,10 +107,13 @@ class LabelGenerator(ABC):
         modalities (tuple of `str`): The modalities that get labels.
         label_range ((`float`, `float`)): What generated values are clipped to, before the momentum average.
         clip (`bool`): Whether they are.
+        zero_is_positive (`bool`): Whether zero labels count among the positive ones, as in both authors' codes; the
+            papers leave them out.
         device: Where the state lives; the training device spares a transfer per step.
     """
 
-    SWITCHES: tuple[str, ...] = ("clip",)  # what a recipe's `label_generator` may set, all true or false
+    SWITCHES: tuple[str, ...] = ("clip", "zero_is_positive")  # what a recipe's `label_generator` may set: true or false
+    COMMON_SPACE = False  # whether representations of different tasks are compared
 
     def __init__(
         self,
@@ -114,6 +123,7 @@ class LabelGenerator(ABC):
         label_range: Sequence[float],
         *,
         clip: bool = True,
+        zero_is_positive: bool = False,
         device: torch.device | str = "cpu",
     ):
         self.ids = list(ids)
@@ -123,6 +133,8 @@ class LabelGenerator(ABC):
         self.modalities = tuple(modalities)
         self.label_range = tuple(label_range)
         self.clip = clip
+        self.zero_is_positive = zero_is_positive
+        self.notes: list[str] = []  # what is remarkable about the labels, a sentence each
         self.device = torch.device(device)
         if self.device.type == "mps":  # has no double precision
             self.device = torch.device("cpu")
@@ -135,6 +147,23 @@ class LabelGenerator(ABC):
         self.spaces: dict[str, ClassCentres] = {}
         self.history: dict[int, torch.Tensor] = {}
 
+    @classmethod
+    def check_states(cls, sizes: dict[str, int]) -> None:
+        """
+        Args:
+            sizes (`dict`): Width of each task's representation.
+
+        Raises:
+            ValueError: if the strategy compares representations of different tasks and they differ in width.
+        """
+        if cls.COMMON_SPACE and len(set(sizes.values())) > 1:
+            found = ", ".join(f"{task} {size}" for task, size in sizes.items())
+            names = ", ".join(f"model.{task}_size" for task in sizes)
+            raise ValueError(
+                "This `label_generation` compares the states of all tasks in one space: they must be equally wide; got "
+                f"{found}. Set {names} to one value."
+            )
+
     @abstractmethod
     def generate(
         self, states: dict[str, torch.Tensor], m_labels: torch.Tensor
@@ -144,6 +173,11 @@ class LabelGenerator(ABC):
     @abstractmethod
     def observe(self, rows: torch.Tensor, states: dict[str, torch.Tensor], present: dict[str, torch.Tensor]) -> None:
         """Takes up the batch's representations, after its labels were updated."""
+
+    def classes(self, labels: torch.Tensor) -> torch.Tensor:
+        """1 for positive labels, -1 for negative ones, and 0."""
+        positive = labels >= 0 if self.zero_is_positive else labels > 0
+        return positive.to(torch.int8) - (labels < 0).to(torch.int8)
 
     def rows(self, ids: Sequence[str]) -> torch.Tensor:
         """Row numbers (B,) of samples."""
@@ -298,11 +332,6 @@ class SelfMMLabelGenerator(LabelGenerator):
     """
 
     EPSILON = 1e-8
-    SWITCHES = (*LabelGenerator.SWITCHES, "zero_is_positive")
-
-    def __init__(self, *args, zero_is_positive: bool = False, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.zero_is_positive = zero_is_positive
 
     def generate(self, states, m_labels):
         fusion = self.space("fusion", states["fusion"].shape[1])
@@ -321,81 +350,85 @@ class SelfMMLabelGenerator(LabelGenerator):
         everyone = rows < len(self.ids)
         for name in ("fusion", *self.modalities):
             labels = (self.m_labels if name == "fusion" else self.labels[name])[rows]
-            positive = labels >= 0 if self.zero_is_positive else labels > 0
-            classes = positive.to(torch.int8) - (labels < 0).to(torch.int8)
-            classes = torch.where(everyone if name == "fusion" else present[name], classes, 0)
+            counted = everyone if name == "fusion" else present[name]
+            classes = torch.where(counted, self.classes(labels), 0)
             self.space(name, states[name].shape[1]).observe(rows, states[name], classes)
 
 
-LABEL_GENERATORS: dict[str, type[LabelGenerator]] = {"self_mm": SelfMMLabelGenerator}
-
-
-class LabelGenerationCallback(TrainerCallback):
+class SugrmLabelGenerator(LabelGenerator):
     """
-    Tells a label generator when epochs begin and end, puts its state into every checkpoint and takes it out again, and
-    writes `generated_labels.parquet` (id, epoch, text, audio, vision) after every epoch.
+    SUGRM's unimodal label generation (Hwang and Kim, Findings of EACL 2023, section 3.3).
 
-    Args:
-        generator (`LabelGenerator`): What to drive.
-        log: Called with a dictionary of numbers after each epoch, `Trainer.log` as a rule.
-        true_labels (`dict`, *optional*):
-            By modality, true unimodal labels (N,) in the generator's order, where the corpus has them: the generated
-            ones are then scored against them.
+    All representations lie in one common space, where distances are taken to be proportional to those of the labels:
+
+    - Magnitude: D_ms = |F_m - F_s|, at most D_max = |mean F_m(+3) - mean F_m(-3)|, times the distance of these labels
+      over D_max.
+    - Direction: plus where D_s^p / D_s^n < D_m^p / D_m^n, minus where it is above, none where they are equal; D^p and
+      D^n are the distances to the mean multimodal representation of the samples with a positive and with a negative
+      label. (Compared as products, so that no distance is divided by.)
+    - y_s = y_m plus or minus the magnitude, then Self-MM's momentum.
+
+    Order, representations and what is saved are as for Self-MM's strategy; the means are taken over the last
+    representation seen of each sample.
+
+    The extreme labels are the ends of `label_range`. A corpus in which no training sample carries one of them has, at
+    that end, the samples with the highest (lowest) labels instead, 2 % of the split and at least one, and the mean of
+    their labels in the distance that D_max stands for; `notes` says so.
+
+    Beyond the paper, as in the authors' code and by default: generated values are clipped to the label range
+    (`clip=False` leaves it out). Where their code differs from the paper: zero labels count as positive
+    (`zero_is_positive=True`). It also counts the samples with an extreme label once for every batch that its first pass
+    still had to read, which weights D_max by chance; that is not offered.
     """
 
-    def __init__(self, generator: LabelGenerator, log, true_labels: dict[str, np.ndarray] | None = None):
-        self.generator = generator
-        self.log = log
-        self.true_labels = true_labels or {}
+    COMMON_SPACE = True
+    EXTREME_SHARE = 0.02
 
-    def on_train_begin(self, args, state, control, **kwargs):
-        if state.global_step > 0:
-            checkpoint = args.resume_from_checkpoint
-            if not isinstance(checkpoint, str):
-                checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            self.generator.load(Path(checkpoint) / STATE_FILE)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        labels = self.m_labels[:-1]
+        self.extremes = torch.zeros(len(self.m_labels), dtype=torch.int8, device=self.device)
+        ends = []
+        for sign, bound, end in ((1, self.label_range[1], "highest"), (-1, self.label_range[0], "lowest")):
+            rows = torch.nonzero((labels - bound).abs() < 1e-6).flatten()
+            if len(rows) == 0:
+                count = max(1, round(self.EXTREME_SHARE * len(labels)))
+                rows = torch.argsort(labels, descending=sign > 0, stable=True)[:count]
+                low, high = labels[rows].min().item(), labels[rows].max().item()
+                self.notes.append(
+                    f"Label generation: no training sample has the label {bound:g}; the {count} with the {end} labels "
+                    f"({low:g} to {high:g}) stand for it."
+                )
+            self.extremes[rows] = sign
+            ends.append(labels[rows].mean())
+        self.label_distance = ends[0] - ends[1]
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        done = state.epoch or 0.0
-        self.generator.start_epoch(int(done) + 1, resumed=done != int(done))
+    def generate(self, states, m_labels):
+        size = states["fusion"].shape[1]
+        centres, extremes = self.space("fusion", size), self.space("extremes", size)
+        high, low = extremes.means()
+        farthest = torch.linalg.vector_norm(high - low)
+        fusion = states["fusion"].to(torch.float64)
+        to_positive, to_negative = self._distances(fusion, centres)
+        generated = {}
+        for modality in self.modalities:
+            state = states[modality].to(torch.float64)
+            distance = torch.minimum(torch.linalg.vector_norm(fusion - state, dim=1), farthest)
+            magnitude = self.label_distance * distance / farthest.clamp(min=torch.finfo(torch.float64).tiny)
+            own_positive, own_negative = self._distances(state, centres)
+            direction = torch.sign(to_positive * own_negative - own_positive * to_negative)
+            generated[modality] = m_labels + direction * magnitude, centres.known & extremes.known
+        return generated
 
-    def on_epoch_end(self, args, state, control, **kwargs):
-        self.generator.record(self.generator.epoch)
-        wanted = control.should_log
-        self.log(self.scores())
-        control.should_log = wanted  # logging resets it, and the epoch's training loss is still to be logged
-        if state.is_world_process_zero:
-            with whole_file(Path(args.output_dir) / HISTORY_FILE) as temporary:
-                pq.write_table(self.generator.history_table(), temporary)
+    @staticmethod
+    def _distances(features, centres: ClassCentres):
+        return [torch.linalg.vector_norm(features - mean, dim=1) for mean in centres.means()]
 
-    def on_save(self, args, state, control, **kwargs):
-        if state.is_world_process_zero:
-            self.generator.save(Path(args.output_dir) / f"checkpoint-{state.global_step}" / STATE_FILE)
-
-    def scores(self) -> dict[str, float]:
-        return label_scores(self.generator, self.true_labels)
-
-
-def label_scores(generator: LabelGenerator, true_labels: dict[str, np.ndarray]) -> dict[str, float]:
-    """
-    By modality: `label_shift`, the mean distance of the generated labels from the multimodal ones; where true unimodal
-    labels are known, `label_corr`, the generated labels' correlation with them, and `label_shift_corr`, that of the
-    shifts: of what was generated beyond the multimodal label with what is true beyond it, 0 where nothing was found
-    out. NaN where a side is constant, as before the second epoch.
-    """
-    scores = {}
-    m_labels = generator.m_labels[:-1].cpu().numpy()
-    for modality in generator.modalities:
-        generated = generator.labels[modality][:-1].cpu().numpy()
-        scores[f"{modality}_label_shift"] = float(np.abs(generated - m_labels).mean())
-        if modality in true_labels:
-            true = np.asarray(true_labels[modality], np.float64)
-            scores[f"{modality}_label_corr"] = _correlation(generated, true)
-            scores[f"{modality}_label_shift_corr"] = _correlation(generated - m_labels, true - m_labels)
-    return scores
+    def observe(self, rows, states, present):
+        everyone = rows < len(self.ids)
+        features = states["fusion"]
+        for name, classes in (("fusion", self.classes(self.m_labels[rows])), ("extremes", self.extremes[rows])):
+            self.space(name, features.shape[1]).observe(rows, features, torch.where(everyone, classes, 0))
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return math.nan
-    return float(np.corrcoef(a, b)[0, 1])
+LABEL_GENERATORS: dict[str, type[LabelGenerator]] = {"self_mm": SelfMMLabelGenerator, "sugrm": SugrmLabelGenerator}

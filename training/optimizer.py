@@ -6,15 +6,16 @@ from typing import Any
 
 from torch import nn
 
-PARAMETER_GROUPS = ("text_encoder", "audio_encoder", "vision_encoder", "rest")
+PARAMETER_GROUPS = ("text_encoder", "audio_encoder", "vision_encoder", "sequence_encoder", "rest")
 
 
 def parameter_groups(
     model: nn.Module, settings: dict[str, Any], learning_rate: float, weight_decay: float
 ) -> list[dict[str, Any]]:
     """
-    Groups for a torch optimiser: the text encoder, the audio and the vision encoder, and the rest, by the names that
-    `MultimodalPreTrainedModel` fixes. The text encoder's biases and layer normalisations are not decayed.
+    Groups for a torch optimiser: the text encoder, the audio and the vision encoder, an encoder that reads the
+    modalities together, and the rest, by the names that `MultimodalPreTrainedModel` fixes. The text encoder's biases
+    and layer normalisations are not decayed.
 
     Args:
         model: The model.

@@ -59,14 +59,14 @@ class Recipe:
         max_text_length: Tokens beyond which a text is cut.
         normalize: Modalities whose features are standardised by the training split's statistics.
         feature_sets: By modality, what the features are, in words, for the processor and the model card.
-        label_generation: Where unimodal labels come from: a generator ("self_mm"), "human" (the corpus has them),
-            "none".
+        label_generation: Where unimodal labels come from: a generator ("self_mm", "sugrm"), "human" (the corpus has
+            them), "none".
         label_generator: Keyword arguments of the generator.
         metric_convention: "mosi" or "sims": which of the metric's families is computed.
         early_stopping_patience: Evaluations without a new best after which training stops; None trains all epochs.
         early_stopping_threshold: How much better a new best must be.
         optimizer: `name` ("adam", as in the papers, or "training" for `training.optim`) and, by parameter group
-            (text_encoder, audio_encoder, vision_encoder, rest), `learning_rate` and `weight_decay`.
+            (text_encoder, audio_encoder, vision_encoder, sequence_encoder, rest), `learning_rate` and `weight_decay`.
         model: Fields of the architecture's configuration; what the data decides is filled in.
         training: Fields of `transformers.TrainingArguments`.
     """

@@ -14,7 +14,7 @@ import yaml
 
 from publishing.remote_code import auto_map, write_remote_code
 from training.files import whole_file
-from training.label_generation import STATE_FILE
+from training.label_callback import STATE_FILE
 from training.recipe import Recipe
 
 RECIPE_FILE = "recipe.yaml"

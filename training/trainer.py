@@ -10,7 +10,8 @@ from torch.optim import Adam
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
 
-from training.label_generation import LabelGenerationCallback, LabelGenerator
+from training.label_callback import LabelGenerationCallback
+from training.label_generation import LabelGenerator
 from training.optimizer import parameter_groups
 from training.sampler import BucketSampler
 

@@ -12,14 +12,9 @@ import pytest
 import torch
 from transformers import TrainerControl
 
-from modeling.modeling_multimodal import weighted_multitask_loss
-from training.label_generation import (
-    HISTORY_FILE,
-    STATE_FILE,
-    LabelGenerationCallback,
-    LabelGenerator,
-    SelfMMLabelGenerator,
-)
+from modeling.modeling_multitask import weighted_multitask_loss
+from training.label_callback import HISTORY_FILE, STATE_FILE, LabelGenerationCallback
+from training.label_generation import LabelGenerator, SelfMMLabelGenerator
 
 MODALITIES = ("text", "audio", "vision")
 SPACES = ("fusion", *MODALITIES)

@@ -19,7 +19,8 @@ from processing import MultimodalProcessor
 from training.collator import MultimodalCollator
 from training.corpus import prepare_split
 from training.factory import word_tokenizer
-from training.label_generation import STATE_FILE, SelfMMLabelGenerator
+from training.label_callback import STATE_FILE
+from training.label_generation import SelfMMLabelGenerator
 from training.prediction import predict_rows
 from training.recipe import Recipe
 from training.sampler import BucketSampler
