@@ -14,23 +14,18 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoModel, AutoProcessor
 from transformers.utils.logging import disable_progress_bar
 
-import modeling  # noqa: F401  (registers the architectures)
-import processing  # noqa: F401  (registers the processor)
 from datasets_scripts import MODALITIES, SPLITS
-from training.corpus import Corpus, load_corpus, prepare_split
+from training.checkpoint import load_checkpoint, load_data, text_column
+from training.corpus import prepare_split
 from training.files import whole_file
 from training.prediction import predict_rows, table_metrics
-from training.recipe import Recipe, load_yaml
-from training.run_folder import RECIPE_FILE
 
 COLUMNS = ("prediction", *(f"{modality}_prediction" for modality in MODALITIES))
 
@@ -50,14 +45,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str]) -> None:
     options = parse(arguments)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModel.from_pretrained(options.folder).eval().to(device)
-    processor = AutoProcessor.from_pretrained(options.folder)
+    model, processor = load_checkpoint(options.folder)
     if options.text is not None:
         predict_text(model, processor, options.text)
         return
 
-    corpus, recipe = load_data(options)
+    corpus, recipe = load_data(options.folder, options.data_file)
     text = text_column(corpus, processor, recipe)
     rows = corpus.splits[options.split]
     unused = [m for m in MODALITIES if f"{m}_values" in rows.column_names and m not in model.config.modalities]
@@ -75,27 +68,6 @@ def main(arguments: list[str]) -> None:
     if options.limit is None:
         convention = recipe.metric_convention if recipe is not None else "mosi"
         print(", ".join(f"{name} {value:.4f}" for name, value in table_metrics(table, convention).items()))
-
-
-def load_data(options: argparse.Namespace):
-    """The corpus, and the recipe that the checkpoint was trained with, where the folder has it."""
-    path = Path(options.folder) / RECIPE_FILE
-    recipe = Recipe.from_dict(load_yaml(path), str(path)) if path.is_file() else None
-    if options.data_file is not None:
-        corpus = load_corpus(options.data_file)
-    elif recipe is not None:
-        corpus = load_corpus(recipe.data_file, recipe.synthetic, recipe.data_sha256)
-    else:
-        raise ValueError(f"{options.folder} has no {RECIPE_FILE}; say what to predict with --data_file or --text.")
-    return corpus, recipe
-
-
-def text_column(corpus: Corpus, processor, recipe: Recipe | None) -> str | None:
-    """The text that the checkpoint was trained on, or the nearest that the data has."""
-    fitting = corpus.fitting_text(has_encoder=processor.text_input == "tokens")
-    if processor.text_input is None or not fitting:
-        return None
-    return recipe.text if recipe is not None and recipe.text in fitting else fitting[0]
 
 
 def predict_text(model, processor, text: str) -> None:

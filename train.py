@@ -29,7 +29,7 @@ from training.label_callback import label_scores
 from training.label_generation import LABEL_GENERATORS
 from training.model_card import write_card
 from training.prediction import predict_rows, table_metrics
-from training.progress import EpochLine
+from training.progress import EpochLine, EpochSeconds, peak_memory_mb
 from training.recipe import Recipe
 from training.run_folder import RunFolder
 from training.trainer import MultimodalTrainer
@@ -78,7 +78,8 @@ def main(arguments: list[str]) -> dict[str, float]:
         true_labels = {m: train[f"{m}_label"][:] for m in tasks if f"{m}_label" in train.column_names}
 
     # Training, with the validation split deciding which epoch is kept.
-    callbacks: list[TrainerCallback] = [EpochLine()]
+    timer = EpochSeconds()
+    callbacks: list[TrainerCallback] = [EpochLine(), timer]
     if recipe.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience, recipe.early_stopping_threshold))
     trainer = MultimodalTrainer(
@@ -106,7 +107,10 @@ def main(arguments: list[str]) -> dict[str, float]:
         "seed": args.seed,
         "epochs": trainer.state.epoch,
         "best_epoch": best_epoch(trainer.state),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "train_seconds": trainer.state.log_history[-1]["train_runtime"],
+        "seconds_per_epoch": timer.median,
+        "peak_memory_mb": peak_memory_mb(),
     }
     if generator is not None:
         results |= {f"train_{name}": value for name, value in label_scores(generator, true_labels or {}).items()}

@@ -14,6 +14,7 @@ from itertools import combinations
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
 from modeling.attention import FeedForward, XavierLinear, attend, with_positions
 from modeling.modality_sequence import ModalitySequence
@@ -101,12 +102,13 @@ class SparsePhasedTransformer(nn.Module):
         Returns:
             By modality, its slots (B, ceil(T / stride), size), of which a row of length L has ceil(L / stride).
         """
-        inputs, hidden = {}, {}
+        contents, hidden = {}, {}
         for slot, modality in zip(self.slots, self.modalities, strict=True):
             sequence = sequences[modality]
             # The input's scale is the slots', whatever its own width (authors' code).
             embedded = self.dropout(with_positions(sequence.values, math.sqrt(self.size)))
-            inputs[modality] = ModalitySequence(embedded, sequence.mask)
+            # The same in all repetitions, as the layer is.
+            contents[modality] = self.input_attention[modality].keys_and_values(embedded)
             count = -(-sequence.mask.shape[1] // self.stride)
             first = slot.expand(sequence.mask.shape[0], count, self.size)
             first = self.dropout(with_positions(first, math.sqrt(self.size)))
@@ -115,12 +117,13 @@ class SparsePhasedTransformer(nn.Module):
         for repetition in range(self.repetitions):
             for modality in self.modalities:
                 state, layer = hidden[modality], self.input_attention[modality]
-                values = layer(state, inputs[modality], repetition, self.input_shifts, self.stride)
+                lengths = sequences[modality].lengths
+                values = layer(state, contents[modality], lengths, repetition, self.input_shifts, self.stride)
                 hidden[modality] = ModalitySequence(values, state.mask)
             hidden = self._cross(hidden, repetition)
             for modality in self.modalities:
                 state = hidden[modality]
-                values = self.self_attention[modality](state, None, repetition)
+                values = self.self_attention[modality](state, None, state.lengths, repetition)
                 hidden[modality] = ModalitySequence(values, state.mask)
         return {m: ModalitySequence(self.norm(state.values), state.mask).cleared() for m, state in hidden.items()}
 
@@ -131,7 +134,8 @@ class SparsePhasedTransformer(nn.Module):
         for pair, layer in self.cross_attention.items():
             first, second = pair.split("_")
             for target, source, swapped in ((first, second, False), (second, first, True)):
-                values = layer(hidden[target], hidden[source], repetition, swapped=swapped)
+                contents = layer.keys_and_values(hidden[source].values, swapped)
+                values = layer(hidden[target], contents, hidden[source].lengths, repetition, swapped=swapped)
                 there = hidden[source].present
                 added[target] = added[target] + values.masked_fill(~there[:, None, None], 0.0)
                 met[target] = met[target] | there
@@ -167,29 +171,42 @@ class _WindowLayer(nn.Module):
         self.residual_dropout = nn.Dropout(residual_dropout)
         self.feed_forward = FeedForward(size, relu_dropout, residual_dropout)
 
+    def keys_and_values(self, context: torch.Tensor, swapped: bool = False) -> torch.Tensor:
+        """Those of a context (B, T, context_size), side by side: (B, T, 2 size)."""
+        return self._project(context if self.context_norm is None else self.context_norm(context), swapped)
+
+    def _project(self, context, swapped):
+        key = self.query if swapped else self.key
+        weight = torch.cat([key.weight, self.value.weight])
+        return linear(context, weight, torch.cat([key.bias, self.value.bias]))
+
     def forward(
         self,
         state: ModalitySequence,
-        context: ModalitySequence | None,
+        contents: torch.Tensor | None,
+        lengths: torch.Tensor,
         repetition: int,
         shifts: Sequence[str] = ("stride",),
         stride: int = 1,
         swapped: bool = False,
     ) -> torch.Tensor:
-        """The new slots (B, h, size) from `state`, reading `context` or, where it is None, themselves."""
+        """
+        The new slots (B, h, size) from `state`, reading the keys and values `contents` of rows of `lengths` steps, or,
+        where it is None, themselves.
+        """
         batch, slots, size = state.values.shape
         normed = self.norm(state.values)
-        lengths = (state if context is None else context).lengths
-        values = normed if context is None or self.context_norm is None else self.context_norm(context.values)
-        query, key = (self.key, self.query) if swapped else (self.query, self.key)
+        if contents is None:
+            contents = self._project(normed, swapped)
+        query = (self.key if swapped else self.query)(normed)
         steps = window_starts(slots, lengths, state.lengths, stride, self.window, repetition, shifts, self.training)
         steps = steps.unsqueeze(-1) + torch.arange(self.window, device=steps.device)
         # Projected before the windows are cut out: they overlap.
-        keys, contents = (_gather(layer(values), steps, lengths) for layer in (key, self.value))
+        key, value = _gather(contents, steps, lengths).flatten(0, 1).chunk(2, dim=-1)
         found = attend(
-            query(normed).reshape(batch * slots, 1, size),
-            keys.reshape(batch * slots, self.window, size),
-            contents.reshape(batch * slots, self.window, size),
+            query.reshape(batch * slots, 1, size),
+            key,
+            value,
             heads=self.heads,
             dropout=self.dropout if self.training else 0.0,
         )

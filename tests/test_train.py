@@ -26,7 +26,8 @@ STEPS = ("--eval_strategy", "steps", "--eval_steps", "2", "--save_strategy", "st
 
 def results_of(folder):
     results = json.loads((folder / "all_results.json").read_text())
-    results.pop("train_seconds")
+    for cost in ("train_seconds", "seconds_per_epoch", "peak_memory_mb"):
+        results.pop(cost)
     return results
 
 

@@ -20,7 +20,17 @@ PAPERS = {
         "Self-MM",
         'Yu, Xu, Yuan and Wu, "Learning Modality-Specific Representations with Self-Supervised Multi-Task Learning for '
         'Multimodal Sentiment Analysis", AAAI 2021 ([arXiv:2102.04830](https://arxiv.org/abs/2102.04830))',
-    )
+    ),
+    "sugrm": (
+        "SUGRM",
+        'Hwang and Kim, "Self-Supervised Unimodal Label Generation Strategy Using Recalibrated Modality '
+        'Representations for Multimodal Sentiment Analysis", Findings of EACL 2023',
+    ),
+    "mmlatch": (
+        "MMLatch",
+        'Paraskevopoulos, Georgiou and Potamianos, "MMLatch: Bottom-up Top-down Fusion for Multimodal Sentiment '
+        'Analysis", ICASSP 2022 ([arXiv:2201.09828](https://arxiv.org/abs/2201.09828))',
+    ),
 }
 
 
@@ -79,7 +89,7 @@ def write_card(recipe: Recipe, corpus: Corpus, model, processor, results: dict) 
         epochs=f"{results['epochs']:g}",
         best_epoch=f"{results['best_epoch']:g}",
         seed=results["seed"],
-        parameters=f"{sum(p.numel() for p in model.parameters()):,}",
+        parameters=f"{results['parameters']:,}",
         transformers_version=transformers.__version__,
         recipe=replace(recipe, data_file=_public_name(recipe.data_file), text_encoder=_public_name(recipe.text_encoder))
         .to_yaml()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import torch
 from datasets import Dataset
 
+from modeling import MultimodalOutput
 from spaces.multimodal_sentiment.multimodal_sentiment import regression_metrics
 from training.collator import MultimodalCollator
 from training.trainer import MASKS
@@ -27,27 +30,16 @@ def predict_rows(model, processor, rows: Dataset, batch_size: int = 32) -> pa.Ta
         unimodal prediction is null where the sample lacks the modality or the model has no such head; label is null
         where the rows have none.
     """
-    collate = MultimodalCollator(processor)
-    order = np.argsort(np.asarray(rows["length"][:]), kind="stable")
     names = ("prediction", *(f"{modality}_prediction" for modality in MASKS))
     values = {name: np.full(len(rows), np.nan) for name in names}
-    was_training = model.training
-    model.eval()
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch = collate([rows[int(i)] for i in chosen])
-        batch.pop("id")
-        batch.pop("labels", None)
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        with torch.no_grad():
-            outputs = model(**batch)
+    for chosen, batch, outputs in answers(model, processor, rows, batch_size):
+        assert outputs.logits is not None  # a model of this collection always predicts
         values["prediction"][chosen] = outputs.logits[:, 0].float().cpu().numpy()
         for modality, mask_name in MASKS.items():
             logits = outputs.get(f"{modality}_logits")
             if logits is not None and mask_name in batch:
                 present = batch[mask_name].bool().any(dim=1).cpu().numpy()
                 values[f"{modality}_prediction"][chosen] = np.where(present, logits[:, 0].float().cpu().numpy(), np.nan)
-    model.train(was_training)
     labels = np.asarray(rows["label"][:], np.float32) if "label" in rows.column_names else None
     return pa.table(
         {
@@ -57,6 +49,31 @@ def predict_rows(model, processor, rows: Dataset, batch_size: int = 32) -> pa.Ta
             **{name: pa.array(values[name].astype(np.float32), from_pandas=True) for name in names[1:]},
         }
     )
+
+
+def answers(
+    model, processor, rows: Dataset, batch_size: int
+) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor], MultimodalOutput]]:
+    """
+    The model's outputs for all rows in evaluation mode, taken by length: positions of a batch's rows, the batch as the
+    model got it, and its output.
+    """
+    collate = MultimodalCollator(processor)
+    order = np.argsort(np.asarray(rows["length"][:]), kind="stable")
+    was_training = model.training
+    model.eval()
+    try:
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = collate([rows[int(i)] for i in chosen])
+            batch.pop("id")
+            batch.pop("labels", None)
+            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            with torch.no_grad():
+                outputs = model(**batch)
+            yield chosen, batch, outputs
+    finally:
+        model.train(was_training)
 
 
 def table_metrics(table: pa.Table, convention: str) -> dict[str, float]:

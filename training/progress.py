@@ -1,7 +1,12 @@
-"""One line per epoch instead of the library's dictionaries."""
+"""What a run says of itself while it trains: a line per epoch, its seconds, its memory."""
 
 from __future__ import annotations
 
+import statistics
+import sys
+import time
+
+import torch
 from transformers import TrainerCallback
 
 
@@ -22,3 +27,45 @@ class EpochLine(TrainerCallback):
         shown = [f"{name} {metrics[f'eval_{name}']:.4f}" for name in self.SHOWN if f"eval_{name}" in metrics]
         loss = "" if self.loss is None else f"training loss {float(self.loss):.4f}, "
         print(f"epoch {state.epoch:g}: {loss}validation {' '.join(shown)}", flush=True)  # noqa: T201
+
+
+class EpochSeconds(TrainerCallback):
+    """Times whole epochs, with the evaluation and the checkpoint after each."""
+
+    def __init__(self):
+        self.seconds: list[float] = []
+        self.started = None
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self._stop()
+        done = state.epoch or 0.0
+        if done == int(done):  # an epoch that is resumed in its middle says little
+            self.started = time.perf_counter()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self._stop()
+
+    def _stop(self):
+        if self.started is not None:
+            self.seconds.append(time.perf_counter() - self.started)
+            self.started = None
+
+    @property
+    def median(self) -> float:
+        """NaN where this process has seen no whole epoch."""
+        return statistics.median(self.seconds) if self.seconds else float("nan")
+
+
+def peak_memory_mb() -> float:
+    """
+    Most memory in MiB that this process has had: on a GPU what PyTorch allocated there, and otherwise what was
+    resident. NaN where the system does not say.
+    """
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

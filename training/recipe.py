@@ -101,23 +101,23 @@ class Recipe:
                 f"{'both' if self.synthetic is not None else 'neither'}."
             )
         self._check_types()
-        _check_keys("model", self.model, ARCHITECTURES[self.model_type].field_names())
+        check_keys("model", self.model, ARCHITECTURES[self.model_type].field_names())
         text_config = self.model.get("text_config")
         if isinstance(text_config, dict):
             text_type = text_config.get("model_type", "bert")
             if text_type in CONFIG_MAPPING:  # else the configuration says what it may be
                 text_class = CONFIG_MAPPING[text_type]
                 names = [f.name for f in dataclasses.fields(text_class)]
-                _check_keys("model.text_config", text_config, ["model_type", *names, *text_class.attribute_map])
-        _check_keys("training", self.training, [f.name for f in dataclasses.fields(TrainingArguments)])
-        _check_keys("optimizer", self.optimizer, ("name", *PARAMETER_GROUPS))
+                check_keys("model.text_config", text_config, ["model_type", *names, *text_class.attribute_map])
+        check_keys("training", self.training, [f.name for f in dataclasses.fields(TrainingArguments)])
+        check_keys("optimizer", self.optimizer, ("name", *PARAMETER_GROUPS))
         for group in PARAMETER_GROUPS:
             settings = self.optimizer.get(group, {})
             if not isinstance(settings, dict):
                 raise ValueError(
                     f"`optimizer.{group}` must be a mapping of learning_rate and weight_decay; got {settings!r}."
                 )
-            _check_keys(f"optimizer.{group}", settings, ("learning_rate", "weight_decay"))
+            check_keys(f"optimizer.{group}", settings, ("learning_rate", "weight_decay"))
             for name, value in settings.items():
                 _check_number(f"optimizer.{group}.{name}", value, minimum=0)
         if self.optimizer.get("name", "adam") not in ("adam", "training"):
@@ -138,12 +138,12 @@ class Recipe:
         _check_number("early_stopping_threshold", self.early_stopping_threshold, minimum=0)
         if not isinstance(self.normalize, list) or not all(m in MODALITIES for m in self.normalize):
             raise ValueError(f"`normalize` must be a list of {', '.join(MODALITIES)}; got {self.normalize!r}.")
-        _check_keys("feature_sets", self.feature_sets, MODALITIES)
+        check_keys("feature_sets", self.feature_sets, MODALITIES)
         if self.synthetic is not None:
-            _check_keys("synthetic", self.synthetic, list(SyntheticCorpus.__dataclass_fields__))
+            check_keys("synthetic", self.synthetic, list(SyntheticCorpus.__dataclass_fields__))
         if self.label_generation in LABEL_GENERATORS:
             switches = LABEL_GENERATORS[self.label_generation].SWITCHES
-            _check_keys("label_generator", self.label_generator, switches)
+            check_keys("label_generator", self.label_generator, switches)
             for name, value in self.label_generator.items():
                 if not isinstance(value, bool):
                     raise ValueError(f"`label_generator.{name}` must be true or false; got {value!r}.")
@@ -177,7 +177,7 @@ class Recipe:
     def from_dict(cls, content: Any, source: str = "the recipe") -> Recipe:
         if not isinstance(content, dict):
             raise ValueError(f"{source} must hold a mapping of recipe keys; got {type(content).__name__}.")
-        _check_keys("", content, [f.name for f in dataclasses.fields(cls)])
+        check_keys("", content, [f.name for f in dataclasses.fields(cls)])
         if "model_type" not in content:
             raise ValueError(f"{source} has no `model_type`; say which architecture it trains.")
         defaults = {f.name: f for f in dataclasses.fields(cls)}
@@ -290,7 +290,7 @@ def _override(content: dict[str, Any], name: str, value: Any) -> None:
     training_fields = [f.name for f in dataclasses.fields(TrainingArguments)]
     section, dot, rest = name.partition(".")
     if dot:
-        _check_keys("", {section: None}, recipe_fields)
+        check_keys("", {section: None}, recipe_fields)
         place = content
         *sections, last = [section, *rest.split(".")]
         for key in sections:
@@ -306,7 +306,7 @@ def _override(content: dict[str, Any], name: str, value: Any) -> None:
     elif name in training_fields:
         content["training"] = {**(content.get("training") or {}), name: value}
     else:
-        _check_keys("", {name: None}, recipe_fields + training_fields)
+        check_keys("", {name: None}, recipe_fields + training_fields)
 
 
 def _check_number(name: str, value: Any, minimum: float, whole: bool = False) -> None:
@@ -316,7 +316,7 @@ def _check_number(name: str, value: Any, minimum: float, whole: bool = False) ->
         raise ValueError(f"`{name}` must be {kind}, at least {minimum:g}; got {value!r}.")
 
 
-def _check_keys(section: str, content: dict[str, Any], known: Sequence[str]) -> None:
+def check_keys(section: str, content: dict[str, Any], known: Sequence[str]) -> None:
     for key in content:
         if key not in known:
             nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from publishing.remote_code import auto_map, write_remote_code
 from training.files import whole_file
 from training.label_callback import STATE_FILE
-from training.recipe import Recipe
+from training.recipe import Recipe, load_yaml
 
 RECIPE_FILE = "recipe.yaml"
 RESULTS_FILE = "all_results.json"
@@ -68,11 +68,8 @@ class RunFolder:
         known = self.path / RECIPE_FILE
         if not known.exists():
             return
-        before = yaml.safe_load(known.read_text(encoding="utf-8"))
-        now = yaml.safe_load(self.recipe.to_yaml())
-        differing = [key for key in now if before.get(key) != now[key]]
-        if differing:
-            shown = "; ".join(f"{key}: {before.get(key)!r} then, {now[key]!r} now" for key in differing)
+        shown = "; ".join(differences(known, self.recipe))
+        if shown:
             raise ValueError(
                 f"--output_dir {self.path} holds a run with another recipe ({shown}); resume with the same "
                 "recipe, or give another folder."
@@ -120,6 +117,16 @@ class RunFolder:
         with whole_file(self.path / RESULTS_FILE) as temporary:
             results = {name: None if value != value else value for name, value in results.items()}  # JSON has no NaN
             temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def differences(recipe_file: Path, recipe: Recipe, ignored: Sequence[str] = ()) -> list[str]:
+    """How the recipe of a run differs from `recipe`: "key: value then, value now" for each key."""
+    before, now = load_yaml(recipe_file), recipe.to_dict()
+    return [
+        f"{key}: {before.get(key)!r} then, {value!r} now"
+        for key, value in now.items()
+        if key not in ignored and before.get(key) != value
+    ]
 
 
 def checkpoint_is_whole(path: str | Path, needs_labels: bool) -> bool:

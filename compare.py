@@ -1,0 +1,127 @@
+"""
+Trains recipes with several seeds each and compares them.
+
+    python compare.py recipes/self_mm_context.yaml recipes/sugrm_context.yaml --seeds 5 --data_file context_10.pkl
+    python compare.py recipes/ablations/sugrm_table_4.yaml --corpus context --seeds 5 --data_file context_10.pkl
+
+A file is a recipe, or a grid: a recipe and named variants of it (recipes/ablations). What follows that is not an option
+below goes to every run, as to train.py (`--text_encoder`, `--num_train_epochs 3`). Seeds count up from each recipe's.
+
+The folder then holds a run per variant and seed, comparison.md, comparison.csv (mean and standard deviation of every
+result), runs.csv (every run) and comparison.png. Started again, it goes on: finished runs are kept, and one that was
+interrupted is resumed. A run that fails is listed, the others go on, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from huggingface_hub.errors import StrictDataclassError
+
+from training.comparison import Comparison
+from training.grid import Variant, expand
+from training.run_folder import RECIPE_FILE, RESULTS_FILE, differences
+
+TRAIN = Path(__file__).resolve().parent / "train.py"
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        usage="compare.py RECIPE_OR_GRID... [options] [--field value ...]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each, with the recipe's seed and those after it")
+    parser.add_argument("--output_dir", default="runs/compare", help="folder of all runs and of the comparison")
+    parser.add_argument("--corpus", help="what {corpus} stands for in a grid's recipes")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; above 1, seconds per epoch mean little")
+    parser.add_argument("--launch", default=sys.executable, help='what starts train.py, such as "accelerate launch"')
+    count = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
+    options, rest = parser.parse_known_args(arguments[count:])
+    options.files = arguments[:count]
+    if not options.files:
+        raise ValueError("The first arguments must be recipes or grids, YAML files; recipes/ has some.")
+    if options.seeds < 1 or options.jobs < 1:
+        raise ValueError(f"`--seeds` and `--jobs` must be at least 1; got {options.seeds} and {options.jobs}.")
+    return options, rest
+
+
+def main(arguments: list[str]) -> int:
+    options, rest = parse(arguments)
+    folder = Path(options.output_dir)
+    variants = expand(options.files, rest, options.corpus)
+    runs = [run for variant in variants for run in _runs(variant, options.seeds, folder)]
+    waiting = [run for run in runs if not run.finished()]
+    print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished, in {folder}", flush=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        failures = [message for message in pool.map(lambda run: run.train(options.launch), waiting) if message]
+    comparison = Comparison.of_folders({v.name: [r.path for r in runs if r.variant == v] for v in variants})
+    heading = f"{len(variants)} variants, {options.seeds} seeds"
+    written = comparison.write(folder, heading)
+    print("\n" + written[0].read_text(encoding="utf-8"))
+    print("Wrote " + ", ".join(str(path) for path in written))
+    for message in failures:
+        print(message, file=sys.stderr)
+    return 1 if failures else 0
+
+
+class Run:
+    """One variant with one seed, in a folder of its own."""
+
+    def __init__(self, variant: Variant, seed: int, folder: Path):
+        self.variant = variant
+        self.seed = seed
+        self.path = folder / variant.folder / f"seed_{seed}"
+        self.log = self.path.with_suffix(".log")
+
+    def finished(self) -> bool:
+        """
+        Raises:
+            ValueError: if the folder holds a run of another recipe.
+        """
+        if (self.path / RECIPE_FILE).exists():
+            recipe = self.variant.recipe("--seed", str(self.seed))
+            # The file's SHA-256 is filled in by the run.
+            found = differences(self.path / RECIPE_FILE, recipe, ignored=("data_sha256",))
+            if found:
+                raise ValueError(
+                    f"{self.path} holds a run with another recipe ({'; '.join(found)}); give another --output_dir, or "
+                    "delete that folder."
+                )
+        return (self.path / RESULTS_FILE).exists()
+
+    def train(self, launch: str) -> str | None:
+        """Runs train.py in a process of its own, and returns what went wrong."""
+        command = [*shlex.split(launch), str(TRAIN), *self.variant.arguments()]
+        command += ["--seed", str(self.seed), "--output_dir", str(self.path)]
+        if (self.path / RECIPE_FILE).exists():
+            command += ["--resume_from_checkpoint", "true"]
+        print(f"{self.variant.name}, seed {self.seed} ...", flush=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.log, "a", encoding="utf-8") as log:
+            code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ).returncode
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["(no output)"]
+        print(f"{self.variant.name}, seed {self.seed}: {lines[-1]}", flush=True)
+        if code != 0:
+            return f"{self.variant.name}, seed {self.seed} failed with exit status {code}; see {self.log}: {lines[-1]}"
+        return None
+
+
+def _runs(variant: Variant, seeds: int, folder: Path) -> list[Run]:
+    # Every recipe is checked before the first one runs.
+    first = variant.recipe().training.get("seed", 42)
+    return [Run(variant, first + number, folder) for number in range(seeds)]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (ValueError, OSError, ImportError, StrictDataclassError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -1,0 +1,46 @@
+"""A trained checkpoint and the data that it was trained on, or other data for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModel, AutoProcessor
+
+import modeling  # noqa: F401  (registers the architectures)
+import processing  # noqa: F401  (registers the processor)
+from training.corpus import Corpus, load_corpus
+from training.recipe import Recipe, load_yaml
+from training.run_folder import RECIPE_FILE
+
+
+def load_checkpoint(folder: str):
+    """Model in evaluation mode, on a GPU where there is one, and processor, from a folder or an id on the Hub."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return AutoModel.from_pretrained(folder).eval().to(device), AutoProcessor.from_pretrained(folder)
+
+
+def load_data(folder: str, data_file: str | None = None) -> tuple[Corpus, Recipe | None]:
+    """
+    The corpus, that of `data_file` or of the checkpoint's recipe, and the recipe, where the folder has one.
+
+    Raises:
+        ValueError: if neither says what to read.
+    """
+    path = Path(folder) / RECIPE_FILE
+    recipe = Recipe.from_dict(load_yaml(path), str(path)) if path.is_file() else None
+    if data_file is not None:
+        corpus = load_corpus(data_file)
+    elif recipe is not None:
+        corpus = load_corpus(recipe.data_file, recipe.synthetic, recipe.data_sha256)
+    else:
+        raise ValueError(f"{folder} has no {RECIPE_FILE}; say what to read with --data_file.")
+    return corpus, recipe
+
+
+def text_column(corpus: Corpus, processor, recipe: Recipe | None) -> str | None:
+    """The text that the checkpoint was trained on, or the nearest that the data has."""
+    fitting = corpus.fitting_text(has_encoder=processor.text_input == "tokens")
+    if processor.text_input is None or not fitting:
+        return None
+    return recipe.text if recipe is not None and recipe.text in fitting else fitting[0]
