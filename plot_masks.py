@@ -123,7 +123,7 @@ def draw(table: pa.Table, modality: str, output: Path) -> None:
     axis.set_yticks(range(len(names)), [f"{name} ({samples[name]})" for name in names])
     axis.set_xlabel(f"{modality} feature")
     axis.set_title("Mean mask per sentiment class (samples)", fontsize=10)
-    figure.colorbar(image, ax=axis)
+    figure.colorbar(image, ax=axis, pad=0.01, fraction=0.03)
     save(figure, output)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import nn
@@ -108,7 +109,8 @@ class SparsePhasedTransformer(nn.Module):
             # The input's scale is the slots', whatever its own width (authors' code).
             embedded = self.dropout(with_positions(sequence.values, math.sqrt(self.size)))
             # The same in all repetitions, as the layer is.
-            contents[modality] = self.input_attention[modality].keys_and_values(embedded)
+            layer: Any = self.input_attention[modality]
+            contents[modality] = layer.keys_and_values(embedded)
             count = -(-sequence.mask.shape[1] // self.stride)
             first = slot.expand(sequence.mask.shape[0], count, self.size)
             first = self.dropout(with_positions(first, math.sqrt(self.size)))
@@ -131,8 +133,8 @@ class SparsePhasedTransformer(nn.Module):
         """All directions from the states before this layer; a modality that meets no other one stays as it is."""
         added = {modality: torch.zeros_like(state.values) for modality, state in hidden.items()}
         met = {modality: torch.zeros_like(state.present) for modality, state in hidden.items()}
-        for pair, layer in self.cross_attention.items():
-            first, second = pair.split("_")
+        for first, second in combinations(self.modalities, 2):
+            layer: Any = self.cross_attention[f"{first}_{second}"]
             for target, source, swapped in ((first, second, False), (second, first, True)):
                 contents = layer.keys_and_values(hidden[source].values, swapped)
                 values = layer(hidden[target], contents, hidden[source].lengths, repetition, swapped=swapped)

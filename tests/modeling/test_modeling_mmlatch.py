@@ -439,12 +439,19 @@ def test_dropouts_of_mult(changed):
     assert not any(torch.equal(steady[name], torn[name]) for name in STATES | FUSED)
 
 
-def test_output_dropout_is_on_the_head_of_mult():
-    model = small_model(hidden_size=4, **MULT, **{**OFF, "output_dropout": 0.9})
+def test_output_dropout_is_inside_the_head_of_mult():
+    """On ReLU(W1 h): W2, here the identity, and its bias of 10 come after it."""
+    model = small_model(hidden_size=4, **MULT, **{**OFF, "output_dropout": 0.5})
+    nn.init.eye_(model.fusion.outer.weight)
+    nn.init.constant_(model.fusion.outer.bias, 10.0)
     batch = to_batch(small_samples(model.config, ALIGNED))
     with torch.no_grad():
         steady, torn = model(**batch), model.train()(**batch)
     assert {name for name in steady if not torch.equal(steady[name], torn[name])} == FUSED
+    last = torch.cat([steady[f"{modality}_state"] for modality in MODALITIES], dim=1)
+    whole, found = (output.fusion_state - last - 10 for output in (steady, torn))
+    dropped, doubled = torch.isclose(found, 0 * whole, atol=1e-9), torch.isclose(found, 2 * whole, atol=1e-9)
+    assert (dropped | doubled).all() and (dropped & ~doubled).any() and (doubled & ~dropped).any()
 
 
 @pytest.mark.parametrize("where", ["dropout", "fusion_dropout"])
@@ -461,6 +468,14 @@ def test_dropout_is_on_the_weights_and_on_the_states(where, on):
             if on == "weights" and isinstance(module, nn.Dropout):
                 module.p = 0.0
         assert not torch.equal(steady.logits, model.train()(**batch).logits)
+
+
+@pytest.mark.parametrize("fusion_pooling, count", [("last", 7), ("attention_sum", 8)])
+def test_every_attention_has_the_dropout_of_its_part(fusion_pooling, count):
+    model = small_model(fusion_pooling=fusion_pooling, dropout=0.3, fusion_dropout=0.4)
+    for part, expected in ((model.sequence_encoder, [0.3] * 3), (model.fusion, [0.4] * count)):
+        attentions = [module for module in part.modules() if isinstance(module, DotProductAttention)]
+        assert [module.dropout for module in attentions] == expected
 
 
 def test_stage_1_gradients_are_the_configurations_choice():

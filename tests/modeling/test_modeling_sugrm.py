@@ -153,6 +153,8 @@ def assert_uses_its_encoder(model, batch):
 def test_forward_equals_the_equations(sequence_encoder, recalibration, head_layers):
     model = small_model(sequence_encoder=sequence_encoder, recalibration=recalibration, head_layers=head_layers)
     assert any(name.startswith("recalibration.") for name in model.state_dict()) == recalibration
+    if recalibration:
+        assert model.recalibration.squeeze.out_features == 4  # 4 + 5 + 3 features, `recalibration_reduction` 3
     assert_uses_its_encoder(model, small_batch())
 
 

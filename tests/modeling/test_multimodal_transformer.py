@@ -46,12 +46,13 @@ class Reference:
 
     Args:
         weights (`dict`): The module's, by name; `read` says which of them were used.
-        off (`str`): The dropout, if any, that drops everything: with probability one, it shows where it is.
+        off (`(str, str)`): The dropout, if any, that drops everything, and the transformers that it is in, "crossmodal"
+            or "refinement": with probability one, it shows where it is.
     """
 
-    def __init__(self, weights, layers, heads, off=None):
+    def __init__(self, weights, layers, heads, off=(None, None)):
         self.weights, self.read = {name: tensor.numpy() for name, tensor in weights.items()}, set()
-        self.layers, self.heads, self.off = layers, heads, off
+        self.layers, self.heads, self.off, self.part = layers, heads, off, None
 
     def weight(self, name):
         self.read.add(name)
@@ -66,7 +67,7 @@ class Reference:
         return self.weight(f"{name}.weight") * scaled + self.weight(f"{name}.bias")
 
     def kept(self, dropout, x):
-        return np.zeros_like(x) if self.off == dropout else x
+        return np.zeros_like(x) if self.off == (dropout, self.part) else x
 
     def embedded(self, steps):
         """sqrt(d) x + PE: d // 2 sines and as many cosines, of positions from 1; an odd last feature has none."""
@@ -93,6 +94,7 @@ class Reference:
 
     def transformer(self, name, target, source, layers):
         """From a target to a source, whose embedding stays as it is; where that is None, to what the layers make."""
+        self.part = name.split(".")[0]
         values = self.embedded(target)
         fixed = None if source is None else self.embedded(source)
         for number in range(layers):
@@ -158,11 +160,14 @@ def test_heads_and_odd_widths(heads, size):
     assert_equals_reference(encoder, Reference(encoder.state_dict(), 2, heads), small_batch(WIDTHS))
 
 
+@pytest.mark.parametrize("part", ["crossmodal", "refinement"])
 @pytest.mark.parametrize("dropout", DROPOUTS)
-def test_every_dropout_is_in_its_place(dropout):
+def test_every_dropout_is_in_its_place(dropout, part):
     """With probability one it drops all of what it is on, and training is no longer random."""
-    encoder = small_encoder(WIDTHS, **{dropout: 1.0}).train()
-    assert_equals_reference(encoder, Reference(encoder.state_dict(), 2, 2, off=dropout), small_batch(WIDTHS))
+    encoder = small_encoder(WIDTHS, **{dropout: 1.0})
+    getattr(encoder, part).train()
+    reference = Reference(encoder.state_dict(), 2, 2, off=(dropout, part))
+    assert_equals_reference(encoder, reference, small_batch(WIDTHS))
 
 
 def test_nothing_is_random_without_dropout():

@@ -1,0 +1,105 @@
+"""What a run says of its own costs: seconds of whole epochs, peak memory."""
+
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from training import progress
+from training.progress import EpochSeconds, peak_memory_mb
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A time that stands still until it is set."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    return clock
+
+
+def begin(timer, epoch):
+    timer.on_epoch_begin(None, SimpleNamespace(epoch=epoch), None)
+
+
+def test_an_epoch_ends_where_the_next_begins(clock):
+    """What comes between, evaluation and checkpoint, is part of it."""
+    timer = EpochSeconds()
+    for epoch, now in ((None, 100.0), (1.0, 103.0), (2, 104.5)):
+        clock.now = now
+        begin(timer, epoch)
+    clock.now = 114.5
+    timer.on_train_end(None, None, None)
+    assert timer.seconds == [3.0, 1.5, 10.0] and timer.median == 3.0
+    clock.now = 999.0
+    timer.on_train_end(None, None, None)
+    assert timer.seconds == [3.0, 1.5, 10.0]
+
+
+def test_an_epoch_that_is_resumed_in_its_middle_does_not_count(clock):
+    timer = EpochSeconds()
+    begin(timer, 1.5)
+    clock.now = 101.0
+    begin(timer, 2.0)
+    clock.now = 105.0
+    timer.on_train_end(None, None, None)
+    assert timer.seconds == [4.0]
+
+
+def test_the_median_of_no_epoch(clock):
+    timer = EpochSeconds()
+    assert math.isnan(timer.median)
+    timer.on_train_end(None, None, None)  # a run that was resumed after its last epoch
+    assert math.isnan(timer.median)
+
+
+def test_the_median_of_two_epochs(clock):
+    timer = EpochSeconds()
+    timer.seconds = [1.0, 4.0]
+    assert timer.median == 2.5
+
+
+@pytest.mark.parametrize(("system", "expected"), [("linux", 3072.0), ("darwin", 3.0)])
+def test_units_of_the_system(monkeypatch, system, expected):
+    """Linux counts in KiB, macOS in bytes."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=3 * 2**20))
+    monkeypatch.setattr(sys, "platform", system)
+    assert peak_memory_mb() == expected
+
+
+def test_a_system_that_does_not_say(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert math.isnan(peak_memory_mb())
+
+
+def test_memory_of_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 5 * 2**20)
+    assert peak_memory_mb() == 5.0
+
+
+def test_a_gpu_that_the_run_did_not_use(monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 0)
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=2**20))
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert peak_memory_mb() == 1024.0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system has no /proc")
+def test_memory_of_this_process(monkeypatch):
+    """At least what the kernel says of this program; the most of what started it may have been more."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    sizes = {}
+    for file in ("/proc/self/status", "/proc/meminfo"):
+        for line in Path(file).read_text().splitlines():
+            name, _, value = line.partition(":")
+            if value.strip().endswith(" kB"):
+                sizes[name] = int(value.split()[0]) / 1024
+    assert 0.9 * sizes["VmHWM"] < peak_memory_mb() < sizes["MemTotal"]
