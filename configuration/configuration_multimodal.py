@@ -56,6 +56,7 @@ class MultimodalConfig(PretrainedConfig):
 
     Raises:
         ValueError: for a value outside these rules, and for an unknown key, naming the nearest known one.
+        StrictDataclassFieldValidationError: (of huggingface_hub) for a value of another type, or none of the choices.
     """
 
     model_type = "multimodal"

@@ -31,6 +31,9 @@ class Latch(nn.Module):
     paper's, nothing changes. A mask is the mean over those other modalities that the sample has, and 1 where it has
     none.
 
+    The state of an LSTM lies between -1 and 1, its masks therefore between 0.27 and 0.73 (0.36 to 0.65 in the paper's
+    figure 2); those of a linear layer between 0 and 1.
+
     Args:
         encoder (`nn.Module`): From left-aligned sequences by modality to sequences by modality, of any number of steps;
             it names their widths in `output_sizes`.
@@ -75,18 +78,21 @@ class Latch(nn.Module):
             sequences (`dict`): Left-aligned, by modality.
 
         Returns:
-            What the encoder makes of the masked inputs, and by modality the masks (B, T, d), from 0 to 1.
+            What the encoder makes of the masked inputs, and by modality the masks (B, T, d), before dropout.
         """
         stage = contextlib.nullcontext() if self.stage1_gradient else torch.no_grad()
         with stage:
             encoded = self.encoder(sequences)
-        masks = {m: self._mask(m, sequence, encoded) for m, sequence in sequences.items()}
-        masked = {
-            m: ModalitySequence(values * self.mask_dropout(masks[m]), mask) for m, (values, mask) in sequences.items()
-        }
+        masks, masked = {}, {}
+        for modality, sequence in sequences.items():
+            mask, others = self._mask(modality, sequence, encoded)
+            masks[modality] = torch.where(others, mask, 1.0)
+            factors = torch.where(others, self.mask_dropout(mask), 1.0)
+            masked[modality] = ModalitySequence(sequence.values * factors, sequence.mask)
         return self.encoder(masked), masks
 
-    def _mask(self, target: str, sequence: ModalitySequence, encoded: dict[str, ModalitySequence]) -> torch.Tensor:
+    def _mask(self, target, sequence, encoded) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean of the others' masks (B, T, d), and (B, 1, 1) whether the sample has any other modality."""
         total = torch.zeros_like(sequence.values)
         count = torch.zeros_like(sequence.values[:, :1, :1])
         for source in self.sources[target]:
@@ -98,4 +104,4 @@ class Latch(nn.Module):
             gates = torch.sigmoid(self.feedback_dropout(hidden))
             total = total + gates.masked_fill(~there, 0.0)
             count = count + there.to(count.dtype)
-        return torch.where(count > 0, total / count.clamp(min=1), 1.0)
+        return total / count.clamp(min=1), count > 0

@@ -99,19 +99,19 @@ def resample(sequence: ModalitySequence, mask: torch.Tensor) -> ModalitySequence
     Returns:
         Values (B, N, d); a row that has no step in `sequence` has none in the result.
     """
-    # Differences of running sums cost no more than the two sequences; double precision keeps long ones exact.
+    # Differences of running sums cost no more than the two sequences; double precision keeps long ones exact, and a
+    # step that stands for itself is taken as it is.
+    sequence = sequence.cleared()
     precise = torch.float32 if sequence.values.device.type == "mps" else torch.float64
-    sums = sequence.cleared().values.to(precise).cumsum(dim=1)
-    sums = torch.cat([sums.new_zeros(sums.shape[0], 1, sums.shape[2]), sums], dim=1)
+    sums = torch.nn.functional.pad(sequence.values.to(precise).cumsum(dim=1), (0, 0, 1, 0))
     have, want = sequence.lengths.unsqueeze(1), mask.sum(dim=1, keepdim=True).clamp(min=1)
     step = torch.arange(mask.shape[1], device=mask.device).unsqueeze(0)
     start = torch.minimum(step * have // want, have)
     end = torch.minimum(((step + 1) * have + want - 1) // want, have)
-    width = sums.shape[2]
-    total = sums.gather(1, end.unsqueeze(-1).expand(-1, -1, width)) - sums.gather(
-        1, start.unsqueeze(-1).expand(-1, -1, width)
-    )
-    values = (total / (end - start).clamp(min=1).unsqueeze(-1)).to(sequence.values.dtype)
+    start_at, end_at = (index.unsqueeze(-1).expand(-1, -1, sums.shape[2]) for index in (start, end))
+    mean = (sums.gather(1, end_at) - sums.gather(1, start_at)) / (end - start).clamp(min=1).unsqueeze(-1)
+    only = sequence.values.gather(1, start_at.clamp(max=sequence.mask.shape[1] - 1))
+    values = torch.where((end - start == 1).unsqueeze(-1), only, mean.to(only.dtype))
     return ModalitySequence(values, mask & sequence.present.unsqueeze(1)).cleared()
 
 

@@ -42,7 +42,7 @@ class Recorder(nn.Module):
 
 
 def small_latch(encoder=None, input_sizes=None, **settings):
-    """In double precision and evaluation, with weights whose masks are far from one half."""
+    """In double precision and evaluation, with feedback weights large enough for masks that differ."""
     torch.manual_seed(0)
     latch = Latch(encoder or Recorder(input_sizes), input_sizes or INPUTS, **settings).double()
     for parameter in latch.feedback.parameters():
@@ -257,6 +257,16 @@ def test_mask_dropout_is_on_the_masks_in_training_only():
         dropped, doubled = found == 0, np.isclose(found, 2 * whole)
         assert (dropped | doubled).all() and dropped.any() and doubled.any()
         torch.testing.assert_close(in_training[modality], masks[modality], atol=0, rtol=0)
+
+
+def test_what_no_other_modality_masks_loses_nothing_to_mask_dropout():
+    latch, batch = (
+        small_latch(mask_dropout=0.5).train(),
+        small_batch({"text": (4, 2), "audio": (0, 3), "vision": (0, 2)}),
+    )
+    latch(batch)
+    assert torch.equal(latch.encoder.given[1]["text"].values[0], batch["text"].values[0])
+    assert not torch.equal(latch.encoder.given[1]["text"].values[1], batch["text"].values[1])
 
 
 def test_feedback_dropout_is_on_the_states_of_the_lstms_in_training_only():

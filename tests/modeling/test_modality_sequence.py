@@ -173,6 +173,10 @@ def test_resample_with_as_many_steps_changes_nothing():
     assert torch.equal(result.mask, mask) and not result.values[~mask].any()
     long = left_aligned([5000], 5000)
     assert torch.equal(resample(long, long.mask).values, long.values)
+    small_beside_large = torch.tensor([[[1.0], [1e-12], [1e-3]]])
+    for values in (small_beside_large, torch.rand(1, 50, 3, dtype=torch.float64)):
+        mask = torch.ones(values.shape[:2], dtype=torch.bool)
+        assert torch.equal(resample(ModalitySequence(values, mask), mask).values, values)
 
 
 @pytest.mark.parametrize("want", [1, 7, 4999, 5000, 9001])
