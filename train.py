@@ -55,6 +55,8 @@ def main(arguments: list[str]) -> dict[str, float]:
     human = recipe.label_generation == "human"
     check_labels(corpus.splits, model.config.label_range, ("label", *(f"{m}_label" for m in tasks if human)))
     splits = {name: prepare_split(rows, processor, text) for name, rows in corpus.splits.items()}
+    if recipe.label_generation in LABEL_GENERATORS:
+        LABEL_GENERATORS[recipe.label_generation].check_states(model.state_sizes)
     folder.check_recipe()
     if args.should_save:
         folder.claim()
@@ -65,7 +67,6 @@ def main(arguments: list[str]) -> dict[str, float]:
     generator, true_labels = None, None
     if recipe.label_generation in LABEL_GENERATORS:
         strategy = LABEL_GENERATORS[recipe.label_generation]
-        strategy.check_states(model.state_sizes)
         generator = strategy(
             train["id"][:],
             train["label"][:],
@@ -75,6 +76,8 @@ def main(arguments: list[str]) -> dict[str, float]:
             **recipe.label_generator,
         )
         corpus.notes += generator.notes
+        for note in generator.notes if args.should_save else ():
+            logger.info(note)
         true_labels = {m: train[f"{m}_label"][:] for m in tasks if f"{m}_label" in train.column_names}
 
     # Training, with the validation split deciding which epoch is kept.

@@ -150,11 +150,19 @@ def test_a_file_may_be_named_and_the_picture_too(run, tmp_path):
     assert [path.name for path in run.iterdir()] == ["generated_labels.parquet"]
 
 
-def test_labels_that_are_all_the_same(labels, tmp_path):
-    """As a run of one epoch has, on one sample."""
+def test_labels_that_are_all_the_same(labels, tmp_path, monkeypatch):
+    """As a run of one epoch has, on one sample: their bars have a width all the same."""
+    widths = []
+
+    def keep(figure, path):
+        widths.extend(bar.get_width() for axis in figure.axes for bar in axis.patches if bar.get_height() > 0)
+        save(figure, path)
+
+    monkeypatch.setattr(plot_labels, "save", keep)
     same = pa.table({**{name: labels[name] for name in ("id", "epoch")}, **dict.fromkeys(MODALITIES, [0.5] * 12)})
     plot_labels.draw(same, None, tmp_path / "x.png")
     read(tmp_path / "x.png")
+    assert len(widths) == 9 and min(widths) > 0.01
 
 
 @pytest.mark.parametrize("epochs", [["4"], ["2", "0"]], ids=str)

@@ -388,20 +388,21 @@ class SugrmLabelGenerator(LabelGenerator):
         super().__init__(*args, **kwargs)
         labels = self.m_labels[:-1]
         self.extremes = torch.zeros(len(self.m_labels), dtype=torch.int8, device=self.device)
-        ends = []
+        by_id = torch.tensor(sorted(range(len(self.ids)), key=self.ids.__getitem__), device=self.device)
+        by_label = by_id[torch.argsort(labels[by_id], stable=True)]  # ties by id, whatever the split's order
         for sign, bound, end in ((1, self.label_range[1], "highest"), (-1, self.label_range[0], "lowest")):
             rows = torch.nonzero((labels - bound).abs() < 1e-6).flatten()
             if len(rows) == 0:
                 count = max(1, round(self.EXTREME_SHARE * len(labels)))
-                rows = torch.argsort(labels, descending=sign > 0, stable=True)[:count]
+                rows = by_label[-count:] if sign > 0 else by_label[:count]
                 low, high = labels[rows].min().item(), labels[rows].max().item()
                 self.notes.append(
                     f"Label generation: no training sample has the label {bound:g}; the {count} with the {end} labels "
                     f"({low:g} to {high:g}) stand for it."
                 )
             self.extremes[rows] = sign
-            ends.append(labels[rows].mean())
-        self.label_distance = ends[0] - ends[1]
+        means = [labels[self.extremes[:-1] == sign].mean() for sign in (1, -1)]
+        self.label_distance = means[0] - means[1]
 
     def generate(self, states, m_labels):
         size = states["fusion"].shape[1]

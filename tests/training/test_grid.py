@@ -1,5 +1,6 @@
 """Grids: what their files may say, what of it reaches the recipes, and the grids of the project."""
 
+import json
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -147,7 +148,8 @@ def test_corpus(write, variants):
 )
 def test_values_reach_the_recipe_as_they_are(write, field, value):
     """Through the command line of train.py, which reads each as YAML."""
-    (variant,) = expand([write("grid.yaml", yaml.dump({"recipe": "base.yaml", "variants": {"a": {field: value}}}))])
+    grid = {"recipe": "base.yaml", "variants": {"a": {field: value}}}
+    (variant,) = expand([write("grid.yaml", json.dumps(grid))])  # JSON is YAML, with all strings quoted
     found = variant.recipe().to_dict()
     for key in field.split("."):
         found = found[key]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from datasets_scripts import MODALITIES
+from training.label_generation import SugrmLabelGenerator
 
 
 class Section33:
@@ -259,16 +260,31 @@ def test_extremes_of_sims_in_single_precision(simulate):
 
 @pytest.mark.parametrize(("samples", "count"), [(100, 2), (20, 1), (160, 3)])
 def test_a_corpus_without_extreme_labels(simulate, samples, count):
-    """A fiftieth of the samples stands for each end, and at least one; of equal labels the first rows'."""
+    """A fiftieth of the samples stands for each end, and at least one; of equal labels the ids decide."""
     high, low = {6: 2.5, 13: 2.7, 11: 2.5, 3: 2.5}, {8: -1.25, 16: -1.25, 5: -1.5, 19: -1.25}
     run = simulate("sugrm", seed=0, labels=with_labels(samples, high | low))
-    highest, lowest = sorted([13, 3, 6][:count]), sorted([5, 8, 16][:count])
+    highest, lowest = sorted([13, 6, 3][:count]), sorted([5, 16, 19][:count])  # by (label, id)
     mean_high, mean_low = (2.7 + (count - 1) * 2.5) / count, (-1.5 - (count - 1) * 1.25) / count
     assert extremes_of(run) == (highest, lowest, pytest.approx(mean_high - mean_low))
     above, below = run.generator.notes
     ranges = ("(2.7 to 2.7)", "(-1.5 to -1.5)") if count == 1 else ("(2.5 to 2.7)", "(-1.5 to -1.25)")
     assert "label 3;" in above and f"the {count} with the highest labels {ranges[0]}" in above
     assert "label -3;" in below and f"the {count} with the lowest labels {ranges[1]}" in below
+
+
+def test_what_stands_for_the_extremes_does_not_depend_on_the_order_of_the_split():
+    labels, ids = [2.5, 2.5, -1.0, -2.0, -2.0, 0.5], list("bacfed")
+    found = []
+    for order in ([0, 1, 2, 3, 4, 5], [1, 0, 5, 4, 2, 3]):
+        generator = SugrmLabelGenerator([ids[i] for i in order], [labels[i] for i in order], ("text",), (-3, 3))
+        found.append({i: extreme for i, extreme in zip(generator.ids, generator.extremes.tolist(), strict=False)})
+    assert found[0] == found[1] == {"a": 0, "b": 1, "c": 0, "d": 0, "e": -1, "f": 0}
+
+
+def test_no_sample_stands_for_both_ends():
+    generator = SugrmLabelGenerator([f"{i:03}" for i in range(100)], [0.0] * 98 + [1.0, -1.0], ("text",), (-3, 3))
+    assert sorted(np.flatnonzero(generator.extremes.numpy()).tolist()) == [0, 97, 98, 99]
+    assert generator.label_distance == 0.5 - -0.5
 
 
 @pytest.mark.parametrize("end", [3, -3])
