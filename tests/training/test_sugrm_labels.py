@@ -277,7 +277,7 @@ def test_what_stands_for_the_extremes_does_not_depend_on_the_order_of_the_split(
     found = []
     for order in ([0, 1, 2, 3, 4, 5], [1, 0, 5, 4, 2, 3]):
         generator = SugrmLabelGenerator([ids[i] for i in order], [labels[i] for i in order], ("text",), (-3, 3))
-        found.append({i: extreme for i, extreme in zip(generator.ids, generator.extremes.tolist(), strict=False)})
+        found.append(dict(zip(generator.ids, generator.extremes.tolist(), strict=False)))
     assert found[0] == found[1] == {"a": 0, "b": 1, "c": 0, "d": 0, "e": -1, "f": 0}
 
 
