@@ -42,7 +42,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--output_dir", default="runs/compare", help="folder of all runs and of the comparison")
     parser.add_argument("--corpus", help="what {corpus} stands for in a grid's recipes")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; above 1, seconds per epoch mean little")
-    parser.add_argument("--launch", default=sys.executable, help='what starts train.py, such as "accelerate launch"')
+    parser.add_argument(
+        "--launch", default=shlex.quote(sys.executable), help='what starts train.py, such as "accelerate launch"'
+    )
     count = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
     options, rest = parser.parse_known_args(arguments[count:])
     options.files = arguments[:count]
@@ -117,6 +119,8 @@ class Run:
 def _runs(variant: Variant, seeds: int, folder: Path) -> list[Run]:
     # Every recipe is checked before the first one runs.
     first = variant.recipe().training.get("seed", 42)
+    if not isinstance(first, int):
+        raise ValueError(f"{variant.name}: `training.seed` must be a whole number; got {first!r}.")
     return [Run(variant, first + number, folder) for number in range(seeds)]
 
 

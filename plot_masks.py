@@ -58,6 +58,9 @@ def main(arguments: list[str]) -> Path:
     corpus, recipe = load_data(options.folder, options.data_file)
     rows = prepare_split(corpus.splits[options.split], processor, text_column(corpus, processor, recipe))
     masks = mean_masks(model, processor, rows, wanted, options.batch_size)
+    for modality, values in masks.items():
+        if np.isnan(values).all():
+            raise ValueError(f"No sample of the split has {modality} and another modality that masks it.")
     classes = sentiment_classes(np.asarray(rows["label"][:], np.float64), model.config.label_range)
     output = Path(options.output or Path(options.folder) / "feature_masks.parquet")
     table = by_class(masks, classes)
@@ -71,7 +74,10 @@ def main(arguments: list[str]) -> Path:
 
 
 def mean_masks(model, processor, rows, modalities, batch_size: int) -> dict[str, np.ndarray]:
-    """By modality, each sample's mask (N, features), averaged over its valid steps; NaN where it lacks the modality."""
+    """
+    By modality, each sample's mask (N, features), averaged over its valid steps; NaN where it lacks the modality, or
+    has no other one, so that nothing masks it.
+    """
     found: dict[str, np.ndarray] = {}
     for chosen, batch, outputs in answers(model, processor, rows, batch_size):
         for modality in modalities:
@@ -79,7 +85,8 @@ def mean_masks(model, processor, rows, modalities, batch_size: int) -> dict[str,
             found.setdefault(modality, np.full((len(rows), values.shape[2]), np.nan))
             if mask is not None:
                 means = mean_state(ModalitySequence(values.float(), mask.bool())).cpu().numpy()
-                means[~mask.bool().any(dim=1).cpu().numpy()] = np.nan
+                count = sum(batch[name].bool().any(dim=1).int() for name in MASKS.values() if name in batch)
+                means[~(mask.bool().any(dim=1) & (count > 1)).cpu().numpy()] = np.nan
                 found[modality][chosen] = means
     return found
 
@@ -113,8 +120,6 @@ def draw(table: pa.Table, modality: str, output: Path) -> None:
     """Heat map: a row per sentiment class, a column per feature."""
     rows = [row for row in table.to_pylist() if row["modality"] == modality]
     names = [name for name in CLASSES if any(row["sentiment"] == name for row in rows)]
-    if not names:
-        raise ValueError(f"No sample of the split has {modality}.")
     grid = np.array([[row["mask"] for row in rows if row["sentiment"] == name] for name in names])
     samples = {row["sentiment"]: row["samples"] for row in rows}
     plt = pyplot()

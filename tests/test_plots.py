@@ -227,13 +227,6 @@ def test_means_by_class():
     assert {r["samples"] for r in rows if r["sentiment"] == "all"} == {5, 7}
 
 
-def test_a_modality_that_no_sample_has(tmp_path):
-    table = plot_masks.by_class({"audio": np.full((2, 3), np.nan)}, np.array([3, 4]))
-    assert table.num_rows == 0
-    with pytest.raises(ValueError, match="No sample of the split has audio"):
-        plot_masks.draw(table, "audio", tmp_path / "x.png")
-
-
 # Feature masks of a checkpoint
 
 
@@ -259,7 +252,7 @@ def loaded(latched):
 
 @pytest.fixture(scope="module")
 def one_by_one(loaded):
-    """Each sample's mean mask, the sample alone and unpadded; NaN where it lacks the modality."""
+    """Each sample's mean mask, the sample alone and unpadded; NaN where it lacks the modality or has no other."""
     model, _, rows = loaded
     widths = {"text": 16, "audio": model.config.audio_feature_size, "vision": model.config.vision_feature_size}
     found = {modality: np.full((len(rows), width), np.nan) for modality, width in widths.items()}
@@ -271,7 +264,7 @@ def one_by_one(loaded):
         with torch.no_grad():
             outputs = model(**inputs)
         for modality, name in names.items():
-            if name in inputs:
+            if name in inputs and len(inputs) > 1:
                 found[modality][i] = outputs[f"{modality}_mask_values"][0].mean(dim=0).cpu().numpy()
     return found
 
@@ -310,6 +303,14 @@ def test_table_and_pictures(latched, loaded, one_by_one, tmp_path, capsys):
         assert row["mask"] == pytest.approx(np.mean([values[i, row["feature"]] for i in members]), abs=1e-5)
     widths = {m: {row["feature"] for row in table.to_pylist() if row["modality"] == m} for m in MODALITIES}
     assert widths == {m: set(range(values.shape[1])) for m, values in one_by_one.items()}
+
+
+def test_a_modality_that_no_sample_has(latched, monkeypatch, tmp_path):
+    """Nothing is written."""
+    monkeypatch.setattr(plot_masks, "mean_masks", lambda *_: {"audio": np.full((2, 3), np.nan)})
+    with pytest.raises(ValueError, match="No sample of the split has audio"):
+        plot_masks.main([str(latched), "--output", str(tmp_path / "masks.parquet")])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_some_modalities_of_another_split_beside_the_checkpoint(latched, tmp_path):

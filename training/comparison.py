@@ -76,14 +76,12 @@ class Comparison:
         return "\n\n".join(parts) + "\n"
 
     def _table(self, columns: Sequence[str], prefix: str) -> str:
-        lines = [
-            "| | seeds | " + " | ".join(name.removeprefix(prefix) for name in columns) + " |",
-            "|---|---|" + "---|" * len(columns),
-        ]
+        names = [name.removeprefix(prefix) for name in columns]
+        lines = [_row("", "seeds", *names), "|---|---|" + "---|" * len(columns)]
         for variant, runs in self.results.items():
             cells = [_cell(name, self.mean(variant, name), self.deviation(variant, name)) for name in columns]
             missing = f" of {self.wanted}" if len(runs) < self.wanted else ""
-            lines.append(f"| {variant} | {len(runs)}{missing} | " + " | ".join(cells) + " |")
+            lines.append(_row(variant, f"{len(runs)}{missing}", *cells))
         return "\n".join(lines)
 
     def write(self, folder: str | Path, heading: str) -> list[Path]:
@@ -138,6 +136,10 @@ class Comparison:
             axis.grid(axis="x", alpha=0.3)
         figure.suptitle(heading, fontsize=10)
         save(figure, path)
+
+
+def _row(*cells: str) -> str:
+    return "|" + "|".join(f" {cell} ".replace("|", "\\|") if cell else " " for cell in cells) + "|"
 
 
 def _cell(name: str, mean: float, deviation: float) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from training.recipe import Recipe, check_keys, load_yaml
 
@@ -42,7 +41,7 @@ class Variant:
     @property
     def folder(self) -> str:
         """The name as a folder's."""
-        return re.sub(r"[^\w.-]+", "_", self.name).strip("_")
+        return re.sub(r"[^\w.-]+", "_", self.name).strip("_.")
 
 
 def expand(files: Sequence[str | Path], overrides: Sequence[str] = (), corpus: str | None = None) -> list[Variant]:
@@ -70,6 +69,8 @@ def expand(files: Sequence[str | Path], overrides: Sequence[str] = (), corpus: s
             variants.append(Variant(file.stem, file, tuple(overrides)))
     folders = [variant.folder for variant in variants]
     for variant in variants:
+        if not variant.folder:
+            raise ValueError(f"A variant's name must have a letter or a digit, for its folder; got {variant.name!r}.")
         if folders.count(variant.folder) > 1:
             raise ValueError(f"Two variants are named {variant.name!r}; rename one of the files, or a variant.")
     return variants
@@ -82,15 +83,18 @@ def _of_grid(file: Path, content: dict[str, Any], overrides: Sequence[str], corp
     corpus = corpus or content.get("corpus")
     variants = []
     for name, fields in content["variants"].items():
+        if fields is not None and not isinstance(fields, dict):
+            raise ValueError(f"{file}: variant {name!r} must be a mapping from fields of a recipe to values.")
         fields = dict(fields or {})
         template = fields.pop("recipe", content.get("recipe"))
         if template is None:
             raise ValueError(f"{file}: neither the grid nor its variant {name!r} names a `recipe`.")
+        template = str(template)
         if "{corpus}" in template and corpus is None:
             raise ValueError(f"{file}: `recipe` is {template!r}; say which corpus with --corpus.")
-        recipe = file.parent / str(template).replace("{corpus}", str(corpus))
+        recipe = file.parent / template.replace("{corpus}", str(corpus))
         own = []
         for field, value in fields.items():
-            own += [f"--{field}", yaml.safe_dump(value, default_flow_style=True, width=1_000_000).split("\n")[0]]
+            own.append(f"--{field}={json.dumps(value, ensure_ascii=False)}")
         variants.append(Variant(str(name), recipe, (*own, *overrides)))
     return variants

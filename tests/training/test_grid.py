@@ -139,10 +139,9 @@ def test_corpus(write, variants):
         ("training.bf16", False),
         ("feature_sets", {"audio": "COVAREP, 74"}),
         ("label_generator.clip", False),
-        *(
-            pytest.param("training.run_name", text, marks=pytest.mark.xfail(reason="not quoted", strict=True))
-            for text in ("--a", "1e-5", "two\nlines")
-        ),
+        ("training.run_name", "--a"),
+        ("training.run_name", "1e-5"),
+        ("training.run_name", "two\nlines"),
     ],
     ids=repr,
 )
@@ -282,3 +281,19 @@ def stand_in(recipe):
         return SimpleNamespace(text_input="values", **sizes)
     tokenizer = word_tokenizer(["good bad"], text_config)
     return SimpleNamespace(text_input="tokens", tokenizer=tokenizer, **{**sizes, "text_feature_size": None})
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ({"a": 5}, "variant 'a' must be a mapping"),
+        ({"a": "text"}, "variant 'a' must be a mapping"),
+        ({"..": None}, "must have a letter or a digit.*'..'"),
+        ({"!!": None}, "must have a letter or a digit"),
+    ],
+)
+def test_malformed_variants(tmp_path, variants, message):
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(yaml.safe_dump({"recipe": "recipe.yaml", "variants": variants}))
+    with pytest.raises(ValueError, match=message):
+        expand([grid])
