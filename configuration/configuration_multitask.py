@@ -65,7 +65,7 @@ class MultitaskConfig(MultimodalConfig):
         self.tasks, self.spt_radii, self.spt_input_shifts = (
             list(value) for value in (self.tasks, self.spt_radii, self.spt_input_shifts)
         )
-        if "M" not in self.tasks or len(set(self.tasks)) != len(self.tasks) or not set(self.tasks) <= set(TASKS):
+        if "M" not in self.tasks or not _different_ones(self.tasks, TASKS):
             raise ValueError(
                 f"`tasks` must be a list of different letters of M, T, A, V with M among them; got {self.tasks!r}."
             )
@@ -79,10 +79,10 @@ class MultitaskConfig(MultimodalConfig):
                 "`spt_radii` must be three whole numbers, at least 0, for input, cross and self attention; got "
                 f"{self.spt_radii!r}."
             )
-        shifts = self.spt_input_shifts
-        if len(set(shifts)) != len(shifts) or not set(shifts) <= set(SPT_SHIFTS):
+        if not _different_ones(self.spt_input_shifts, SPT_SHIFTS):
             raise ValueError(
-                f"`spt_input_shifts` must be a list of different ones of {', '.join(SPT_SHIFTS)}; got {shifts!r}."
+                f"`spt_input_shifts` must be a list of different ones of {', '.join(SPT_SHIFTS)}; got "
+                f"{self.spt_input_shifts!r}."
             )
         self.check_sizes("recalibration_reduction", "num_hidden_layers", "num_attention_heads", "spt_stride")
         if self.sequence_encoder != "lstm" and self.hidden_size % self.num_attention_heads:
@@ -95,3 +95,7 @@ class MultitaskConfig(MultimodalConfig):
     def unimodal_tasks(self) -> tuple[str, ...]:
         """Modalities with a task of their own: in `tasks`, and present in the corpus."""
         return tuple(modality for modality in self.modalities if modality[0].upper() in self.tasks)
+
+
+def _different_ones(values: list, known: tuple[str, ...]) -> bool:
+    return all(value in known and values.count(value) == 1 for value in values)

@@ -112,4 +112,6 @@ class _Layer(nn.Module):
 
     def forward(self, values, context, context_mask):
         found = self.attention(self.norm(values), self.norm(context), context_mask)
+        # Nor does the attention's bias reach what has nothing to attend to.
+        found = found.masked_fill(~context_mask.any(dim=1)[:, None, None], 0.0)
         return self.feed_forward(values + self.residual_dropout(found))

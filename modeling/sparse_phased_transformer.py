@@ -38,8 +38,9 @@ class SparsePhasedTransformer(nn.Module):
     the authors' code they wrap around the padded length and see the padding. A modality that a sample lacks has no
     slots, and the others do without the attention to it.
 
-    Differences from the authors' code, beside this: attention dropout has an effect, and the self-attention layers lack
-    a normalisation (2 `size` parameters a modality) that nothing reads.
+    Differences from the authors' code, beside this: attention dropout has an effect; the self-attention layers lack a
+    normalisation (2 `size` parameters a modality) that nothing reads; queries, keys and values start with Xavier's
+    range for their own shapes, where the code takes that of the three packed into one matrix, which is narrower.
 
     Args:
         input_sizes (`dict`): Features per step by modality.
@@ -227,8 +228,8 @@ def window_starts(
     training: bool,
 ) -> torch.Tensor:
     """
-    First step of each slot's window, (B, slots): (j + 1) stride - window for slot j, plus shifts that change from one
-    repetition i to the next; the caller takes steps modulo the length.
+    First step of each slot's window, (B, slots): (j + 1) stride - window for slot j, plus shifts, i being the
+    repetition; the caller takes steps modulo the length.
 
     - "stride": i steps;
     - "phase": the integer part of L sin(0.25 j);

@@ -25,7 +25,7 @@ recipe, *rest = sys.argv[2:]
 with open({calls!r}, "a") as file:
     file.write(json.dumps([recipe, *rest]) + "\\n")
 print("loading")
-if "nowhere.pkl" in rest:
+if any("nowhere.pkl" in argument for argument in rest):
     sys.exit("FileNotFoundError: There is no nowhere.pkl")
 out = pathlib.Path(rest[rest.index("--output_dir") + 1])
 out.mkdir(parents=True)

@@ -69,7 +69,7 @@ def test_wrong_feature_size_against_a_checkpoint(trained, mmsa_file, tmp_path):
 def test_a_folder_without_a_recipe_needs_data(trained, tmp_path):
     _, folder = trained
     shutil.copytree(folder / "run", tmp_path / "copy", ignore=shutil.ignore_patterns("recipe.yaml", "checkpoint-*"))
-    with pytest.raises(ValueError, match="--data_file or --text"):
+    with pytest.raises(ValueError, match="no recipe.yaml.*--data_file"):
         predict.main([str(tmp_path / "copy")])
 
 

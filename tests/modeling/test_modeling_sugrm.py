@@ -364,6 +364,8 @@ SHARED_ERRORS = [
     ({"spt_radii": [8, True, 3]}, ["`spt_radii`", "whole", "True"]),
     ({"spt_input_shifts": ["stride", "zigzag"]}, ["`spt_input_shifts`", "'zigzag'", "stride, phase, random"]),
     ({"spt_input_shifts": ["phase", "phase"]}, ["`spt_input_shifts`", "different"]),
+    ({"spt_input_shifts": [["stride"]]}, ["`spt_input_shifts`", "different"]),
+    ({"tasks": ["M", ["T"]]}, ["`tasks`", "different letters"]),
     ({"spt_input_shifts": ["S,P,R"]}, ["`spt_input_shifts`", "'S,P,R'"]),
     ({"attention_dropout": 1.0}, ["`attention_dropout`", "1.0"]),
     ({"relu_dropout": -0.1}, ["`relu_dropout`", "-0.1"]),

@@ -15,15 +15,21 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from configuration import SelfMMConfig
-from modeling import SelfMMModel
+from modeling import MMLatchModel, SelfMMModel, SugrmModel
 from processing import MultimodalProcessor
 from processing.processing_multimodal import fit_normalization
 from publishing.remote_code import PACKAGES, auto_map, relative_imports, write_remote_code
 
 TINY_BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-FILES = ["configuration_multimodal.py", "configuration_self_mm.py", "modeling_multimodal.py", "modeling_self_mm.py"]
-FILES.append("processing_multimodal.py")
+# What Self-MM's checkpoints carry: its two files, and all that those import.
+FILES = {
+    **dict.fromkeys(("configuration_multimodal", "configuration_multitask", "configuration_self_mm"), "configuration"),
+    **dict.fromkeys(("modeling_multimodal", "modeling_multitask", "modeling_self_mm"), "modeling"),
+    **dict.fromkeys(("attention", "modality_sequence", "multimodal_transformer", "recalibration"), "modeling"),
+    **dict.fromkeys(("recurrent", "sparse_phased_transformer"), "modeling"),
+    "processing_multimodal": "processing",
+}
+NAMES = sorted(f"{stem}.py" for stem in FILES)
 RANDOM = np.random.default_rng(0)
 SAMPLES = {"audio_values": [RANDOM.normal(size=(3, 5)).tolist(), None, RANDOM.normal(size=(1, 5)).tolist()]}
 TEXTS = {"text": ["a good film", "bad", ""]}
@@ -57,25 +63,26 @@ print(json.dumps(answers))
 """
 
 
-def checkpoint(folder, text):
+def checkpoint(folder, text, model_class=SelfMMModel, **settings):
     """A model, its processor and their code, put into a folder in the way of a finished run."""
     sizes = {"audio_feature_size": 5}
     normalization = {"audio": fit_normalization([row for row in SAMPLES["audio_values"] if row], "audio")}
     torch.manual_seed(0)
+    config_class = model_class.config_class
     if text:
         words = WordLevel({word: i for i, word in enumerate(["[PAD]", "[UNK]", "a", "good", "bad"])}, unk_token="[UNK]")
         tokenizer = Tokenizer(words)
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]")
         processor = MultimodalProcessor(tokenizer, text_input="tokens", normalization=normalization, **sizes)
-        model = SelfMMModel(SelfMMConfig(text_config={**TINY_BERT, "vocab_size": 5}, **sizes))
+        model = model_class(config_class(text_config={**TINY_BERT, "vocab_size": 5}, **sizes, **settings))
     else:
         processor = MultimodalProcessor(normalization=normalization, **sizes)
-        model = SelfMMModel(SelfMMConfig(**sizes))
-    model.config.auto_map, processor.auto_map = auto_map(SelfMMModel, MultimodalProcessor)
+        model = model_class(config_class(**sizes, **settings))
+    model.config.auto_map, processor.auto_map = auto_map(model_class, MultimodalProcessor)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    write_remote_code(folder, SelfMMModel, SelfMMConfig, MultimodalProcessor)
+    write_remote_code(folder, model_class, config_class, MultimodalProcessor)
     return model.eval(), processor
 
 
@@ -98,25 +105,27 @@ def as_a_stranger(questions, tmp_path):
 
 def test_checkpoints_predict_where_the_project_is_not_installed(tmp_path):
     questions, expected = [], []
-    for text, folder in ((True, tmp_path / "org" / "self-mm.tiny-1"), (False, tmp_path / "without_text")):
-        model, processor = checkpoint(folder, text)
+    kinds = [(SelfMMModel, True), (SelfMMModel, False), (SugrmModel, True), (MMLatchModel, True)]
+    for number, (model_class, text) in enumerate(kinds):
+        folder = tmp_path / "org" / f"{model_class.__name__}.tiny-{number}"
+        model, processor = checkpoint(folder, text, model_class)
         samples = {**SAMPLES, **(TEXTS if text else {})}
         with torch.no_grad():
             logits = model(**processor(**samples)).logits
         assert len({round(value.item(), 6) for value in logits.flatten()}) > 1
         questions.append((str(folder), samples))
-        expected += [(logits, model.config.modalities)] * 2
+        expected += [(logits, model)] * 2
     answers = as_a_stranger(questions, tmp_path)
-    assert len(answers) == len(expected) == 4
-    for answer, (logits, modalities) in zip(answers, expected, strict=True):
-        assert answer["classes"] == ["SelfMMConfig", "SelfMMModel", "MultimodalProcessor"]
-        assert tuple(answer["modalities"]) == modalities
+    assert len(answers) == len(expected) == 8
+    for answer, (logits, model) in zip(answers, expected, strict=True):
+        assert answer["classes"] == [type(model.config).__name__, type(model).__name__, "MultimodalProcessor"]
+        assert tuple(answer["modalities"]) == model.config.modalities
         torch.testing.assert_close(torch.tensor(answer["logits"]), logits, atol=1e-6, rtol=1e-6)
 
 
 def test_folder_holds_the_code_and_names_it(tmp_path):
     checkpoint(tmp_path, text=True)
-    assert sorted(path.name for path in tmp_path.glob("*.py")) == FILES
+    assert sorted(path.name for path in tmp_path.glob("*.py")) == NAMES
     config = json.loads((tmp_path / "config.json").read_text())
     processor = json.loads((tmp_path / "processor_config.json").read_text())
     assert config["auto_map"] == {
@@ -132,10 +141,10 @@ def test_folder_holds_the_code_and_names_it(tmp_path):
 
 def test_written_code_is_complete_and_imports_relatively(tmp_path):
     written = write_remote_code(tmp_path, SelfMMModel, MultimodalProcessor)
-    assert [path.name for path in written] == FILES  # the configurations come along, as the model imports them
-    assert sorted(path.name for path in tmp_path.iterdir()) == FILES  # and no unfinished file
+    assert [path.name for path in written] == NAMES  # the configurations come along, as the model imports them
+    assert sorted(path.name for path in tmp_path.iterdir()) == NAMES  # and no unfinished file
     for path in written:
-        module = importlib.import_module(f"{path.stem.partition('_')[0]}.{path.stem}")
+        module = importlib.import_module(f"{FILES[path.stem]}.{path.stem}")
         source, copy = Path(module.__file__).read_text(), path.read_text()
         assert len(copy.splitlines()) == len(source.splitlines())
         for node in ast.walk(ast.parse(copy)):
