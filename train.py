@@ -55,8 +55,9 @@ def main(arguments: list[str]) -> dict[str, float]:
     human = recipe.label_generation == "human"
     check_labels(corpus.splits, model.config.label_range, ("label", *(f"{m}_label" for m in tasks if human)))
     splits = {name: prepare_split(rows, processor, text) for name, rows in corpus.splits.items()}
-    if recipe.label_generation in LABEL_GENERATORS:
-        LABEL_GENERATORS[recipe.label_generation].check_states(model.state_sizes)
+    strategy = LABEL_GENERATORS.get(recipe.label_generation)
+    if strategy is not None:
+        strategy.check_states(model.state_sizes)
     folder.check_recipe()
     if args.should_save:
         folder.claim()
@@ -65,8 +66,7 @@ def main(arguments: list[str]) -> dict[str, float]:
     # Labels for the unimodal tasks.
     train = splits["train"]
     generator, true_labels = None, None
-    if recipe.label_generation in LABEL_GENERATORS:
-        strategy = LABEL_GENERATORS[recipe.label_generation]
+    if strategy is not None:
         generator = strategy(
             train["id"][:],
             train["label"][:],

@@ -40,4 +40,3 @@ class SugrmConfig(MultitaskConfig):
         super().__post_init__(**kwargs)
         if self.head_layers not in (2, 3):
             raise ValueError(f"`head_layers` must be 2 (paper) or 3 (authors' code); got {self.head_layers!r}.")
-        self.check_sizes()

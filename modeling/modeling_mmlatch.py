@@ -5,7 +5,6 @@ from itertools import combinations
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig
 
 from configuration.configuration_mmlatch import MMLatchConfig
 from modeling.attention import XavierLinear, attend
@@ -54,13 +53,7 @@ class MMLatchModel(MultimodalPreTrainedModel):
 
     def __init__(self, config: MMLatchConfig):
         super().__init__(config)
-        sizes = {}
-        for modality in config.modalities:
-            if modality == "text" and isinstance(config.text_config, PretrainedConfig):
-                self.text_encoder = self.build_token_encoder()
-                sizes[modality] = config.text_config.hidden_size
-            else:
-                sizes[modality] = getattr(config, f"{modality}_feature_size")
+        sizes = self.build_inputs()
         encoder: MultimodalTransformer | _AttentiveLSTMs
         if config.encoder == "mult":
             encoder = MultimodalTransformer(

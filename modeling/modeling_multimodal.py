@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from configuration.configuration_multimodal import MultimodalConfig
@@ -99,6 +99,17 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         model = cls(config)
         model.get_submodule("text_encoder").load_state_dict(encoder.state_dict())
         return model
+
+    def build_inputs(self) -> dict[str, int]:
+        """Makes `text_encoder`, where the configuration has one, and returns the features per step by modality."""
+        sizes = {}
+        for modality in self.config.modalities:
+            if modality == "text" and isinstance(self.config.text_config, PretrainedConfig):
+                self.text_encoder = self.build_token_encoder()
+                sizes[modality] = self.config.text_config.hidden_size
+            else:
+                sizes[modality] = getattr(self.config, f"{modality}_feature_size")
+        return sizes
 
     def build_token_encoder(self) -> nn.Module:
         """The text encoder of `config.text_config`, without a pooler, which no architecture reads."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig
 
 from configuration.configuration_multitask import MultitaskConfig
 from modeling.modality_sequence import ModalitySequence, last_valid_state, left_align
@@ -35,13 +34,7 @@ class MultitaskModel(MultimodalPreTrainedModel):
 
     def __init__(self, config: MultitaskConfig):
         super().__init__(config)
-        self.input_sizes = {}
-        for modality in config.modalities:
-            if modality == "text" and isinstance(config.text_config, PretrainedConfig):
-                self.text_encoder = self.build_token_encoder()
-                self.input_sizes[modality] = config.text_config.hidden_size
-            else:
-                self.input_sizes[modality] = getattr(config, f"{modality}_feature_size")
+        self.input_sizes = self.build_inputs()
         self.recalibration = None
         if config.recalibration:
             self.recalibration = ModalityRecalibration(self.input_sizes, config.recalibration_reduction)

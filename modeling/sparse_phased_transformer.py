@@ -20,8 +20,6 @@ from torch.nn.functional import linear
 from modeling.attention import FeedForward, XavierLinear, attend, with_positions
 from modeling.modality_sequence import ModalitySequence
 
-SHIFTS = ("stride", "phase", "random")
-
 
 class SparsePhasedTransformer(nn.Module):
     """

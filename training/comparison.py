@@ -30,8 +30,8 @@ class Comparison:
     def __init__(self, results: dict[str, list[dict[str, float | None]]], wanted: int):
         self.results = results
         self.wanted = wanted
-        self.columns = list(dict.fromkeys(name for runs in results.values() for run in runs for name in run))
-        self.columns.remove("seed") if "seed" in self.columns else None
+        names = dict.fromkeys(name for runs in results.values() for run in runs for name in run)
+        self.columns = [name for name in names if name != "seed"]
 
     @classmethod
     def of_folders(cls, folders: dict[str, Sequence[Path]]) -> Comparison:
@@ -120,7 +120,7 @@ class Comparison:
         metrics = [name for name in PLOTTED if name in self.columns]
         variants = list(self.results)
         height = 1.6 + 0.32 * len(variants)
-        figure, axes = plt.subplots(1, max(len(metrics), 1), figsize=(3.2 * max(len(metrics), 1) + 2, height))
+        figure, _ = plt.subplots(1, max(len(metrics), 1), figsize=(3.2 * max(len(metrics), 1) + 2, height))
         for axis, metric in zip(figure.axes, metrics, strict=False):
             for row, variant in enumerate(variants):
                 values = self.values(variant, metric)

@@ -93,8 +93,6 @@ def _of_grid(file: Path, content: dict[str, Any], overrides: Sequence[str], corp
         if "{corpus}" in template and corpus is None:
             raise ValueError(f"{file}: `recipe` is {template!r}; say which corpus with --corpus.")
         recipe = file.parent / template.replace("{corpus}", str(corpus))
-        own = []
-        for field, value in fields.items():
-            own.append(f"--{field}={json.dumps(value, ensure_ascii=False)}")
+        own = [f"--{field}={json.dumps(value, ensure_ascii=False)}" for field, value in fields.items()]
         variants.append(Variant(str(name), recipe, (*own, *overrides)))
     return variants
