@@ -66,14 +66,6 @@ class MMLatchConfig(MultimodalConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        if self.problem_type != "regression" or self.num_labels != 1:
-            raise ValueError(
-                "MMLatch predicts one number: `problem_type` must be 'regression' and `num_labels` 1; got "
-                f"{self.problem_type!r} and {self.num_labels}."
-            )
         self.check_sizes("num_hidden_layers", "num_attention_heads")
-        if self.encoder == "mult" and self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"`num_attention_heads` must divide `hidden_size`; got {self.num_attention_heads} and "
-                f"{self.hidden_size}."
-            )
+        if self.encoder == "mult":
+            self.check_heads(self.hidden_size)

@@ -10,6 +10,27 @@ from transformers import CONFIG_MAPPING, AutoConfig
 from transformers.configuration_utils import PretrainedConfig
 
 MODALITIES = ("text", "audio", "vision")
+EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
+_ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
+# By target: how transformers calls such a problem, and the names of the outputs.
+TARGETS: dict[str, tuple[_ProblemType, tuple[str, ...]]] = {
+    "sentiment": ("regression", ("sentiment",)),
+    "sentiment2": ("single_label_classification", ("negative", "positive")),
+    "sentiment7": (
+        "single_label_classification",
+        (
+            "highly negative",
+            "negative",
+            "weakly negative",
+            "neutral",
+            "weakly positive",
+            "positive",
+            "highly positive",
+        ),
+    ),
+    "emotions": ("multi_label_classification", EMOTIONS),
+    "emotion": ("single_label_classification", EMOTIONS),
+}
 
 # Keys that `transformers` itself writes into a config.json or passes to a constructor, beside the declared fields.
 _LIBRARY_KEYS = frozenset(
@@ -49,9 +70,14 @@ class MultimodalConfig(PretrainedConfig):
         label_range (`(float, float)`, *optional*, defaults to (-3.0, 3.0)):
             Lowest and highest label of the corpus: (-3, 3) for CMU-MOSI and CMU-MOSEI, (-1, 1) for CH-SIMS. Negative is
             below zero and positive above it, so zero lies strictly inside.
-        problem_type (`str`, *optional*, defaults to `"regression"`):
-            As in `transformers`: "regression", "single_label_classification" or "multi_label_classification".
-        num_labels (`int`, *optional*, defaults to 1):
+        target (`str`, *optional*, defaults to `"sentiment"`):
+            What is predicted: "sentiment", one number; "sentiment2", negative or positive; "sentiment7", the classes
+            -3 to 3; "emotions", which of the six are present; "emotion", which of the six is the strongest. None is
+            for labels of one's own: `problem_type` and `num_labels` (or `id2label`) then say what they are.
+        problem_type (`str`, *optional*):
+            As in `transformers`: "regression", "single_label_classification" or "multi_label_classification". It
+            follows from `target`, as do `num_labels` and, unless they are given, the names in `id2label`.
+        num_labels (`int`, *optional*):
             Outputs of the prediction head.
 
     Raises:
@@ -67,9 +93,8 @@ class MultimodalConfig(PretrainedConfig):
     audio_feature_size: int | None = None
     vision_feature_size: int | None = None
     label_range: list | tuple = (-3.0, 3.0)
-    problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = (
-        "regression"
-    )
+    target: Literal["sentiment", "sentiment2", "sentiment7", "emotions", "emotion"] | None = "sentiment"
+    problem_type: _ProblemType | None = None
 
     def __post_init__(self, **kwargs):
         _refuse_unknown_keys(type(self).__name__, kwargs, set(self.field_names()) | _LIBRARY_KEYS)
@@ -85,10 +110,23 @@ class MultimodalConfig(PretrainedConfig):
         if isinstance(self.text_config, PretrainedConfig):
             # A checkpoint is self-contained: it says what the encoder is, not where its first weights came from.
             self.text_config.name_or_path = ""
-        if self.id2label is None and kwargs.get("num_labels") in (None, 1):
-            self.id2label = {0: "sentiment"}
-            self.label2id = {"sentiment": 0}
-            kwargs.pop("num_labels", None)
+        if self.target is not None:
+            problem_type, names = TARGETS[self.target]
+            labels = len(names) if self.id2label is None else len(self.id2label)
+            given = (self.problem_type or problem_type, kwargs.get("num_labels") or labels, labels)
+            if given != (problem_type, len(names), len(names)):
+                raise ValueError(
+                    f"`target` {self.target!r} has `problem_type` {problem_type!r} and `num_labels` {len(names)}; got "
+                    f"{given[0]!r} and {given[1]}, with {labels} names in `id2label`. Choose the `target` that is "
+                    "meant, or None for labels of your own."
+                )
+            self.problem_type = problem_type
+            if self.id2label is None:
+                kwargs.pop("num_labels", None)
+                self.id2label = dict(enumerate(names))
+                self.label2id = {name: index for index, name in enumerate(names)}
+        elif self.problem_type is None:
+            raise ValueError("`target` None is for labels of your own; set `problem_type` and `num_labels` as well.")
         super().__post_init__(**kwargs)
         self._check_inputs()
         self._check_label_range()
@@ -120,6 +158,25 @@ class MultimodalConfig(PretrainedConfig):
             if (name.endswith("_size") or name in also) and value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1; got {value!r}.")
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the outputs of the prediction head stand for, in their order."""
+        return tuple((self.id2label or {}).values())
+
+    @property
+    def one_number(self) -> bool:
+        """Whether the model predicts one number per sample, which alone has unimodal tasks beside it."""
+        return self.problem_type == "regression" and self.num_labels == 1
+
+    def check_heads(self, size: int) -> None:
+        """
+        Raises:
+            ValueError: where `num_attention_heads` do not divide a width.
+        """
+        heads = getattr(self, "num_attention_heads")  # noqa: B009  (a field of those who have heads)
+        if size % heads:
+            raise ValueError(f"`num_attention_heads` must divide `hidden_size`; got {heads} and {size}.")
+
     def _check_inputs(self) -> None:
         if self.text_config is not None and self.text_feature_size is not None:
             raise ValueError(
@@ -141,6 +198,11 @@ class MultimodalConfig(PretrainedConfig):
                 "Shift the labels so that zero is neutral."
             )
         self.label_range = [float(bound) for bound in bounds]
+        if self.target == "sentiment7" and self.label_range != [-3.0, 3.0]:
+            raise ValueError(
+                f"`target` 'sentiment7' has the classes -3 to 3, so `label_range` must be (-3, 3); got "
+                f"{self.label_range}. Choose 'sentiment' or 'sentiment2' for this corpus."
+            )
 
 
 def _refuse_unknown_keys(owner: str, given: dict, known: set[str]) -> None:

@@ -16,9 +16,11 @@ class MultitaskConfig(MultimodalConfig):
     Base of the configurations of architectures with a multimodal and unimodal tasks.
 
     Args:
-        tasks (`list` of `str`, *optional*, defaults to `["M", "T", "A", "V"]`):
+        tasks (`list` of `str`, *optional*):
             Which tasks are trained (Self-MM, table 4; SUGRM, table 3): the multimodal one, which is always among them,
-            and the unimodal ones. A modality that the corpus lacks has no task.
+            and the unimodal ones, which are regressions of the sentiment. All four, ["M", "T", "A", "V"], unless
+            `target` is another one than "sentiment": then it is the multimodal one alone. A modality that the corpus
+            lacks has no task.
         recalibration (`bool`):
             Whether the features of each modality are first weighted by what all hold (SUGRM's MRM; its table 4).
         recalibration_reduction (`int`, *optional*, defaults to 4):
@@ -45,7 +47,7 @@ class MultitaskConfig(MultimodalConfig):
             a slip none is applied: an empty list gives that.
     """
 
-    tasks: list | tuple = TASKS
+    tasks: list | tuple | None = None
     recalibration: bool = False
     recalibration_reduction: int = 4
     sequence_encoder: Literal["lstm", "spt", "transformer"] = "lstm"
@@ -62,17 +64,17 @@ class MultitaskConfig(MultimodalConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        self.tasks, self.spt_radii, self.spt_input_shifts = (
-            list(value) for value in (self.tasks, self.spt_radii, self.spt_input_shifts)
-        )
+        tasks = TASKS if self.one_number else TASKS[:1]
+        self.tasks = list(tasks if self.tasks is None else self.tasks)
+        self.spt_radii, self.spt_input_shifts = list(self.spt_radii), list(self.spt_input_shifts)
         if "M" not in self.tasks or not _different_ones(self.tasks, TASKS):
             raise ValueError(
                 f"`tasks` must be a list of different letters of M, T, A, V with M among them; got {self.tasks!r}."
             )
-        if self.problem_type != "regression" or self.num_labels != 1:
+        if not self.one_number and self.tasks != ["M"]:
             raise ValueError(
-                f"{type(self).__name__} is for a model that predicts one number: `problem_type` must be 'regression' "
-                f"and `num_labels` 1; got {self.problem_type!r} and {self.num_labels}."
+                f"`tasks` T, A and V predict the sentiment of a modality, one number; with the target {self.target!r} "
+                f"they must be left out; got {self.tasks!r}."
             )
         if len(self.spt_radii) != 3 or not all(type(radius) is int and radius >= 0 for radius in self.spt_radii):
             raise ValueError(
@@ -85,16 +87,13 @@ class MultitaskConfig(MultimodalConfig):
                 f"{self.spt_input_shifts!r}."
             )
         self.check_sizes("recalibration_reduction", "num_hidden_layers", "num_attention_heads", "spt_stride")
-        if self.sequence_encoder != "lstm" and self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"`num_attention_heads` must divide `hidden_size`; got {self.num_attention_heads} and "
-                f"{self.hidden_size}."
-            )
+        if self.sequence_encoder != "lstm":
+            self.check_heads(self.hidden_size)
 
     @property
     def unimodal_tasks(self) -> tuple[str, ...]:
         """Modalities with a task of their own: in `tasks`, and present in the corpus."""
-        return tuple(modality for modality in self.modalities if modality[0].upper() in self.tasks)
+        return tuple(modality for modality in self.modalities if modality[0].upper() in (self.tasks or ()))
 
 
 def _different_ones(values: list, known: tuple[str, ...]) -> bool:

@@ -6,12 +6,14 @@ every configuration with `AutoConfig`.
 
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from modeling.modeling_delta_attention import DeltaAttentionModel
 from modeling.modeling_mmlatch import MMLatchModel
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
 from modeling.modeling_self_mm import SelfMMModel
 from modeling.modeling_sugrm import SugrmModel
+from modeling.modeling_ucrn import UcrnModel
 
-MODEL_CLASSES = (SelfMMModel, SugrmModel, MMLatchModel)
+MODEL_CLASSES = (SelfMMModel, SugrmModel, MMLatchModel, UcrnModel, DeltaAttentionModel)
 
 for model_class in MODEL_CLASSES:
     AutoModel.register(model_class.config_class, model_class, exist_ok=True)
@@ -19,9 +21,11 @@ for model_class in MODEL_CLASSES:
 
 __all__ = [
     "MODEL_CLASSES",
+    "DeltaAttentionModel",
     "MMLatchModel",
     "MultimodalOutput",
     "MultimodalPreTrainedModel",
     "SelfMMModel",
     "SugrmModel",
+    "UcrnModel",
 ]

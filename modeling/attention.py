@@ -25,16 +25,19 @@ def attend(
     key_mask: torch.Tensor | None = None,
     heads: int = 1,
     dropout: float = 0.0,
+    bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
-    softmax(Q K^T / sqrt(d / heads)) V, head by head, over the keys that the mask leaves. A query without any key gets
-    zeros.
+    softmax(Q K^T / sqrt(d / heads) + bias) V, head by head, over the keys that the mask leaves. A query without any key
+    gets zeros.
 
     Args:
         query (`torch.Tensor` of shape `(B, N, d)`), key, value (of shape `(B, M, d)`): M is at least 1.
-        key_mask (`torch.Tensor` of shape `(B, M)`, *optional*): True at the keys that count.
+        key_mask (`torch.Tensor` of shape `(B, M)` or `(B, N, M)`, *optional*):
+            True at the keys that count, for all queries alike or for each.
         heads (`int`): Equal parts of d that attend on their own.
         dropout (`float`): On the attention weights; the caller passes 0 outside of training.
+        bias (`torch.Tensor` of shape `(B, N, M)`, *optional*): Added to the scores of all heads.
 
     Returns:
         (B, N, d).
@@ -43,11 +46,15 @@ def attend(
     mask = None
     if key_mask is not None:
         # A softmax over nothing is NaN, also in the gradient: such rows attend anyhow, and their result is dropped.
-        nothing = ~key_mask.any(dim=1)
-        mask = (key_mask | nothing.unsqueeze(1))[:, None, None, :]
+        key_mask = key_mask.unsqueeze(1) if key_mask.dim() == 2 else key_mask
+        nothing = ~key_mask.any(dim=2, keepdim=True)
+        mask = (key_mask | nothing).unsqueeze(1)
+    if bias is not None:
+        bias = bias.unsqueeze(1).to(query.dtype)
+        mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
     found = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     found = found.transpose(1, 2).flatten(2)
-    return found if key_mask is None else found.masked_fill(nothing[:, None, None], 0.0)
+    return found if key_mask is None else found.masked_fill(nothing, 0.0)
 
 
 class MultiHeadAttention(nn.Module):
@@ -97,6 +104,19 @@ class FeedForward(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         inner = self.relu_dropout(torch.relu(self.inner(self.norm(values))))
         return values + self.residual_dropout(self.outer(inner))
+
+
+class ResidualLayer(nn.Module):
+    """x + W2 dropout(ReLU(W1 x)): what MulT has before its output layer, and UCRN after it."""
+
+    def __init__(self, size: int, dropout: float):
+        super().__init__()
+        self.inner = nn.Linear(size, size)
+        self.outer = nn.Linear(size, size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values + self.outer(self.dropout(torch.relu(self.inner(values))))
 
 
 def with_positions(values: torch.Tensor, scale: float) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -85,6 +86,15 @@ def mean_state(sequence: ModalitySequence) -> torch.Tensor:
     """The mean (B, d) over each row's valid steps; zeros where there is none."""
     counts = sequence.lengths.clamp(min=1).unsqueeze(-1).to(sequence.values.dtype)
     return sequence.cleared().values.sum(dim=1) / counts
+
+
+def leading_mask(sequences: Sequence[ModalitySequence]) -> torch.Tensor:
+    """(B, N): each row's steps of the first of the sequences that it has; left-aligned, as the sequences are."""
+    lengths = torch.zeros_like(sequences[0].lengths)
+    for sequence in sequences:
+        lengths = torch.where(lengths > 0, lengths, sequence.lengths)
+    steps = max(sequence.mask.shape[1] for sequence in sequences)
+    return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
 
 
 def resample(sequence: ModalitySequence, mask: torch.Tensor) -> ModalitySequence:

@@ -7,10 +7,17 @@ import torch
 from torch import nn
 
 from configuration.configuration_mmlatch import MMLatchConfig
-from modeling.attention import XavierLinear, attend
+from modeling.attention import ResidualLayer, XavierLinear, attend
 from modeling.latch import Latch
-from modeling.modality_sequence import ModalitySequence, last_valid_state, left_align, resample, restore
-from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel, matching_labels
+from modeling.modality_sequence import (
+    ModalitySequence,
+    last_valid_state,
+    leading_mask,
+    left_align,
+    resample,
+    restore,
+)
+from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
 from modeling.multimodal_transformer import MultimodalTransformer
 from modeling.recurrent import BidirectionalLSTM
 
@@ -82,7 +89,7 @@ class MMLatchModel(MultimodalPreTrainedModel):
                 mask_dropout=config.mask_dropout,
                 stage1_gradient=config.stage1_gradient,
             )
-        self.output = nn.Linear(self.fusion.output_size, 1)
+        self.output = nn.Linear(self.fusion.output_size, len(config.output_names))
         self.post_init()
 
     def forward(
@@ -105,7 +112,7 @@ class MMLatchModel(MultimodalPreTrainedModel):
                 Text features where there is no text encoder; `attention_mask` is their mask.
             audio_values, vision_values (`torch.FloatTensor` of shape `(B, T, feature_size)`): Features per step.
             audio_attention_mask, vision_attention_mask (`torch.Tensor` of shape `(B, T)`): One at valid steps.
-            labels (`torch.FloatTensor` of shape `(B,)`): Labels; with them comes the loss, the mean absolute error.
+            labels (`torch.Tensor`): Labels; with them comes the loss (see `prediction_loss`).
         """
         given = self.sequences(
             input_ids,
@@ -129,7 +136,7 @@ class MMLatchModel(MultimodalPreTrainedModel):
         logits = self.output(state)
         loss = None
         if labels is not None:
-            loss = (logits.reshape(-1).float() - matching_labels("labels", labels, logits)).abs().mean()
+            loss = self.prediction_loss(logits, labels)
         return MMLatchOutput(
             loss=loss,
             logits=logits,
@@ -214,7 +221,7 @@ class _CrossModalFusion(nn.Module):
 
     def forward(self, encoded: dict[str, ModalitySequence]) -> torch.Tensor:
         """(B, output_size)."""
-        mask = _leading_mask([encoded[modality] for modality in self.modalities])
+        mask = leading_mask([encoded[modality] for modality in self.modalities])
         r = {modality: resample(encoded[modality], mask) for modality in self.modalities}
         parts = {modality: sequence.values for modality, sequence in r.items()}
         for first, second in self.pairs:
@@ -242,25 +249,13 @@ class _CrossModalFusion(nn.Module):
 
 
 class _ResidualFusion(nn.Module):
-    """MulT's head before its output: h + W2 dropout(ReLU(W1 h)) on the modalities' last states side by side."""
+    """MulT's head before its output, on the modalities' last states side by side."""
 
     def __init__(self, sizes: dict[str, int], dropout: float):
         super().__init__()
         self.output_size = sum(sizes.values())
-        self.inner = nn.Linear(self.output_size, self.output_size)
-        self.outer = nn.Linear(self.output_size, self.output_size)
-        self.dropout = nn.Dropout(dropout)
+        self.residual = ResidualLayer(self.output_size, dropout)
 
     def forward(self, encoded: dict[str, ModalitySequence]) -> torch.Tensor:
         """(B, output_size)."""
-        last = torch.cat([last_valid_state(sequence) for sequence in encoded.values()], dim=-1)
-        return last + self.outer(self.dropout(torch.relu(self.inner(last))))
-
-
-def _leading_mask(sequences: list[ModalitySequence]) -> torch.Tensor:
-    """(B, N): each row's steps of the first modality that it has."""
-    lengths = torch.zeros_like(sequences[0].lengths)
-    for sequence in sequences:
-        lengths = torch.where(lengths > 0, lengths, sequence.lengths)
-    steps = max(sequence.mask.shape[1] for sequence in sequences)
-    return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
+        return self.residual(torch.cat([last_valid_state(sequence) for sequence in encoded.values()], dim=-1))

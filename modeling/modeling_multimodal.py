@@ -21,7 +21,7 @@ class MultimodalOutput(ModelOutput):
     Args:
         loss (`torch.Tensor` of shape `(1,)`): Training loss, where `labels` were given.
         logits (`torch.Tensor` of shape `(B, num_labels)`): The prediction from all modalities together.
-        text_logits, audio_logits, vision_logits (`torch.Tensor` of shape `(B, 1)`):
+        text_logits, audio_logits, vision_logits (`torch.Tensor` of shape `(B, num_labels)`):
             The prediction from one modality. Where a sample lacks the modality it is finite and means nothing.
         text_state, audio_state, vision_state, fusion_state (`torch.Tensor` of shape `(B, d)`):
             The representation under each prediction.
@@ -99,6 +99,38 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         model = cls(config)
         model.get_submodule("text_encoder").load_state_dict(encoder.state_dict())
         return model
+
+    def prediction_loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, present: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        The mean absolute error of a regression; the cross-entropy of a single label, without the samples whose label is
+        -100; the binary cross-entropy of several labels.
+
+        Args:
+            logits (`torch.Tensor` of shape `(B, num_labels)`): Predictions.
+            labels (`torch.Tensor`): (B,) float or (B, num_labels) float, and (B,) int64 for a single label.
+            present (`torch.Tensor` of shape `(B,)`, *optional*): False at samples that are to be left out.
+        """
+        counted = torch.ones(logits.shape[0], dtype=torch.bool, device=logits.device) if present is None else present
+        if self.config.problem_type == "single_label_classification":
+            if labels.numel() != logits.shape[0] or labels.is_floating_point():
+                raise ValueError(
+                    f"`labels` must hold one class (int64) per sample, {logits.shape[0]}; got {tuple(labels.shape)} of "
+                    f"{labels.dtype}."
+                )
+            labels = labels.reshape(-1)
+            losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+            counted = counted & (labels != -100)
+        else:
+            targets = matching_labels("labels", labels, logits).reshape(logits.shape)
+            if self.config.problem_type == "multi_label_classification":
+                losses = nn.functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
+            else:
+                losses = (logits.float() - targets).abs()
+            losses = losses.mean(dim=-1)
+        # A batch in which no sample counts has a loss of zero, not of 0 / 0.
+        return (losses * counted).sum() / counted.sum().clamp(min=1)
 
     def build_inputs(self) -> dict[str, int]:
         """Makes `text_encoder`, where the configuration has one, and returns the features per step by modality."""
@@ -252,11 +284,13 @@ def _checked_mask(name: str, mask: torch.Tensor | None, shape: torch.Size, devic
 
 def matching_labels(name: str, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """
-    Labels for a regression as (B,) float32.
+    Labels as float32 in one dimension, as many as there are predictions.
 
     Raises:
         ValueError: unless there is one per prediction.
     """
     if labels.numel() != logits.numel():
-        raise ValueError(f"`{name}` must hold one number per sample, {logits.numel()}; got {tuple(labels.shape)}.")
+        raise ValueError(
+            f"`{name}` must hold a number per prediction, {tuple(logits.shape)}; got {tuple(labels.shape)}."
+        )
     return labels.reshape(-1).float()

@@ -16,12 +16,12 @@ from modeling.sparse_phased_transformer import SparsePhasedTransformer
 
 class MultitaskModel(MultimodalPreTrainedModel):
     """
-    Base of the architectures that predict the sentiment from all modalities and, as tasks of their own, from each: the
-    optional recalibration of the features, one representation per modality, heads, and the weighted loss.
+    Base of the architectures that predict the target from all modalities and, as tasks of their own, the sentiment from
+    each: the optional recalibration of the features, one representation per modality, heads, and the weighted loss.
 
     A subclass says how modalities are represented (`represent`) and fills `self.heads`: by task ("fusion" and those of
-    `config.unimodal_tasks`) a module that returns the prediction (B, 1) and the state F* (B, size), whose width is in
-    `self.state_sizes`.
+    `config.unimodal_tasks`) a module that returns the prediction (B, num_labels), or (B, 1) of a unimodal task, and the
+    state F* (B, size), whose width is in `self.state_sizes`.
 
     Only `logits`, from all modalities together, is the model's answer; the unimodal predictions are there to be looked
     at. The unimodal labels are an input of forward: `training.label_generation` makes them while the model trains, and
@@ -66,7 +66,7 @@ class MultitaskModel(MultimodalPreTrainedModel):
                 Text features where there is no text encoder; `attention_mask` is their mask.
             audio_values, vision_values (`torch.FloatTensor` of shape `(B, T, feature_size)`): Features per step.
             audio_attention_mask, vision_attention_mask (`torch.Tensor` of shape `(B, T)`): One at valid steps.
-            labels (`torch.FloatTensor` of shape `(B,)`): Multimodal labels; with them comes the loss.
+            labels (`torch.Tensor`): Multimodal labels; with them comes the loss (see `prediction_loss`).
             text_labels, audio_labels, vision_labels (`torch.FloatTensor` of shape `(B,)`):
                 Unimodal labels; a task whose labels are not given has no part in the loss.
         """
@@ -96,7 +96,10 @@ class MultitaskModel(MultimodalPreTrainedModel):
                 for task, targets in given.items()
                 if targets is not None and task in self.config.unimodal_tasks
             }
-            loss = weighted_multitask_loss(logits["fusion"], labels, unimodal)
+            if self.config.unimodal_tasks:
+                loss = weighted_multitask_loss(logits["fusion"], labels, unimodal)
+            else:
+                loss = self.prediction_loss(logits["fusion"], labels)
         return MultimodalOutput(
             loss=loss,
             logits=logits.pop("fusion"),

@@ -51,6 +51,7 @@ class SelfMMModel(MultitaskModel):
                     size,
                     getattr(config, f"{task}_dropout"),
                     config.head_layers,
+                    len(config.output_names),  # 1 wherever there are unimodal tasks
                 )
                 for task, size in self.state_sizes.items()
             }
@@ -71,15 +72,15 @@ class SelfMMModel(MultitaskModel):
 class _Head(nn.Module):
     """F* = ReLU(W1 F + b1), then the prediction W2 F* + b2 (paper) or W3 ReLU(W2 F* + b2) + b3 (authors' code)."""
 
-    def __init__(self, input_size: int, size: int, dropout: float, layers: int):
+    def __init__(self, input_size: int, size: int, dropout: float, layers: int, num_labels: int):
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.space = nn.Linear(input_size, size)
         self.hidden = nn.Linear(size, size) if layers == 3 else None
-        self.output = nn.Linear(size, 1)
+        self.output = nn.Linear(size, num_labels)
 
     def forward(self, representation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the prediction (B, 1) and F* (B, size)."""
+        """Returns the prediction (B, num_labels) and F* (B, size)."""
         state = torch.relu(self.space(self.dropout(representation)))
         hidden = state if self.hidden is None else torch.relu(self.hidden(state))
         return self.output(hidden), state

@@ -50,10 +50,10 @@ class _Head(nn.Module):
         self.dropout = nn.Dropout(config.output_dropout)
         self.hidden = nn.Linear(input_size, config.common_size)
         self.space = nn.Linear(config.common_size, config.common_size) if config.head_layers == 3 else None
-        self.output = nn.Linear(config.common_size, 1)
+        self.output = nn.Linear(config.common_size, len(config.output_names))  # 1 wherever there are unimodal tasks
 
     def forward(self, representation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the prediction (B, 1) and F* (B, common_size)."""
+        """Returns the prediction (B, num_labels) and F* (B, common_size)."""
         hidden = torch.relu(self.hidden(representation))
         if self.space is None:
             return self.output(self.dropout(hidden)), hidden

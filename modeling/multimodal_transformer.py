@@ -6,13 +6,11 @@ Source: Tsai et al., ACL 2019, "Multimodal Transformer for Unaligned Multimodal 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 
-from modeling.attention import FeedForward, MultiHeadAttention, with_positions
 from modeling.modality_sequence import ModalitySequence
+from modeling.transformer import Transformer
 
 
 class MultimodalTransformer(nn.Module):
@@ -48,7 +46,7 @@ class MultimodalTransformer(nn.Module):
         self.sources = {target: [source for source in input_sizes if source != target] for target in input_sizes}
         self.crossmodal = nn.ModuleDict(
             {
-                f"{target}_from_{source}": _Transformer(size, layers, heads, *dropouts)
+                f"{target}_from_{source}": Transformer(size, layers, heads, *dropouts)
                 for target, sources in self.sources.items()
                 for source in sources
             }
@@ -56,7 +54,7 @@ class MultimodalTransformer(nn.Module):
         self.output_sizes = {target: max(len(sources), 1) * size for target, sources in self.sources.items()}
         self.refinement = nn.ModuleDict(
             {
-                target: _Transformer(width, max(layers, 3), heads, *dropouts)
+                target: Transformer(width, max(layers, 3), heads, *dropouts)
                 for target, width in self.output_sizes.items()
             }
         )
@@ -78,40 +76,3 @@ class MultimodalTransformer(nn.Module):
             joined = ModalitySequence(torch.cat(parts, dim=-1), query.mask)
             found[target] = ModalitySequence(self.refinement[target](joined, joined), query.mask).cleared()
         return found
-
-
-class _Transformer(nn.Module):
-    """Layers that attend from one sequence to another, or to themselves, normalised first, and at the end once more."""
-
-    def __init__(self, size, layers, heads, attention_dropout, relu_dropout, residual_dropout, embedding_dropout):
-        super().__init__()
-        self.scale = math.sqrt(size)
-        self.dropout = nn.Dropout(embedding_dropout)
-        self.layers = nn.ModuleList(
-            _Layer(size, heads, attention_dropout, relu_dropout, residual_dropout) for _ in range(layers)
-        )
-        self.norm = nn.LayerNorm(size)
-
-    def forward(self, target: ModalitySequence, source: ModalitySequence) -> torch.Tensor:
-        """(B, T, size); where source is target, each layer attends to what the one before it made."""
-        values = self.dropout(with_positions(target.values, self.scale))
-        # The source's embedding is the same for all layers (MulT, section 3.2).
-        context = None if source is target else self.dropout(with_positions(source.values, self.scale))
-        for layer in self.layers:
-            values = layer(values, values if context is None else context, source.mask)
-        return self.norm(values)
-
-
-class _Layer(nn.Module):
-    def __init__(self, size, heads, attention_dropout, relu_dropout, residual_dropout):
-        super().__init__()
-        self.norm = nn.LayerNorm(size)  # of target and source
-        self.attention = MultiHeadAttention(size, heads, attention_dropout)
-        self.residual_dropout = nn.Dropout(residual_dropout)
-        self.feed_forward = FeedForward(size, relu_dropout, residual_dropout)
-
-    def forward(self, values, context, context_mask):
-        found = self.attention(self.norm(values), self.norm(context), context_mask)
-        # Nor does the attention's bias reach what has nothing to attend to.
-        found = found.masked_fill(~context_mask.any(dim=1)[:, None, None], 0.0)
-        return self.feed_forward(values + self.residual_dropout(found))

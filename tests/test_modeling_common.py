@@ -10,6 +10,7 @@ import copy
 import inspect
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,17 @@ from torch.nn.functional import pad
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel
 
 import modeling  # noqa: F401  (registers the architectures)
-from configuration import MODALITIES, MMLatchConfig, SelfMMConfig, SugrmConfig
+from configuration import (
+    MODALITIES,
+    TARGETS,
+    DeltaAttentionConfig,
+    MMLatchConfig,
+    SelfMMConfig,
+    SugrmConfig,
+    UcrnConfig,
+)
 
+DELTA = {"hidden_size": 12, "num_attention_heads": 3, "correlation_size": 4, "fusion_size": 8}
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 ARCHITECTURES = {
     "self_mm": lambda **inputs: SelfMMConfig(audio_hidden_size=8, vision_projection_size=6, head_layers=3, **inputs),
@@ -37,6 +47,35 @@ ARCHITECTURES = {
     "mmlatch-linear": lambda **inputs: MMLatchConfig(hidden_size=16, feedback="linear", **inputs),
     "mmlatch-none": lambda **inputs: MMLatchConfig(hidden_size=16, feedback="none", **inputs),
     "mmlatch-mult": lambda **inputs: MMLatchConfig(encoder="mult", feedback="lstm", **SMALL, **inputs),
+    "ucrn": lambda **inputs: UcrnConfig(**SMALL, **inputs),
+    "ucrn-code": lambda **inputs: UcrnConfig(
+        refinement_layer="mult", self_quality="steps", **{**SMALL, "hidden_size": 64}, **inputs
+    ),
+    "ucrn-positions": lambda **inputs: UcrnConfig(
+        positions=True, pooling="mean", divergence_map="classes", self_quality="vector", **SMALL, **inputs
+    ),
+    "ucrn-bare": lambda **inputs: UcrnConfig(
+        refinement=False, crossmodal=False, self_quality="none", divergence_weight=0, hidden_size=12, **inputs
+    ),
+    "delta_attention": lambda **inputs: DeltaAttentionConfig(**DELTA, **inputs),
+    "delta_attention-offset": lambda **inputs: DeltaAttentionConfig(
+        relative_index="offset", max_steps=6, window=2, direction="past", num_hidden_layers=2, **DELTA, **inputs
+    ),
+    "delta_attention-bare": lambda **inputs: DeltaAttentionConfig(
+        cross_attention=False,
+        skip_connections=False,
+        pooling="last",
+        max_steps=3,
+        direction="future",
+        **DELTA,
+        **inputs,
+    ),
+}
+ARCHITECTURES |= {  # every architecture has every target
+    f"{architecture}-{target}": partial(make, target=target)
+    for architecture, make in ARCHITECTURES.items()
+    for target in TARGETS
+    if "-" not in architecture and target != make().target
 }
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -64,12 +103,15 @@ SUBSETS = ("text", "audio", "vision", "text+audio", "text+vision", "audio+vision
 
 
 def each(inputs):
-    """Every architecture with all inputs; its variants, after a hyphen, with those that differ most."""
+    """Every architecture with all inputs; its variants, after a hyphen, with those that differ most; targets with
+    one."""
+
+    def chosen(architecture):
+        variant = architecture.partition("-")[2]
+        return ("bert",) if variant in TARGETS else ("bert", "no_text") if variant else inputs
+
     combinations = [
-        (architecture, name)
-        for architecture in ARCHITECTURES
-        for name in inputs
-        if "-" not in architecture or name in ("bert", "no_text")
+        (architecture, name) for architecture in ARCHITECTURES for name in inputs if name in chosen(architecture)
     ]
     return pytest.mark.parametrize("model", combinations, indirect=True, ids="-".join)
 
@@ -244,7 +286,7 @@ def test_outputs(model):
     for name in (*MODALITIES, "fusion"):
         state, logits = output.get(f"{name}_state"), output.get(f"{name}_logits")
         assert state is None or (state.ndim == 2 and len(state) == ROWS)
-        assert logits is None or logits.shape == (ROWS, 1)
+        assert logits is None or logits.shape == (ROWS, model.config.num_labels)
         assert name in (*modalities, "fusion") or (state is None and logits is None)
 
 
@@ -332,12 +374,14 @@ def test_every_parameter_learns(model, training):
 @every_model
 def test_learns_a_batch(model):
     batch = make_batch(model)
-    before, optimizer = predict(model, batch).loss, torch.optim.Adam(model.train().parameters(), lr=3e-3)
-    for _ in range(20):
+    before, optimizer = predict(model, batch).loss, torch.optim.Adam(model.parameters(), lr=3e-3)
+    for step in range(1, 161):
         optimizer.zero_grad()
-        model(**batch).loss.backward()
+        model.train()(**batch).loss.backward()
         optimizer.step()
-    assert predict(model.eval(), batch).loss < 0.8 * before
+        if step % 20 == 0 and predict(model.eval(), batch).loss < 0.8 * before:
+            return
+    raise AssertionError(f"{predict(model, batch).loss} after 160 steps, {before} before them")
 
 
 @every_model

@@ -24,6 +24,7 @@ from spaces.multimodal_sentiment import multimodal_sentiment as module
 from spaces.multimodal_sentiment.multimodal_sentiment import (
     LOWER_IS_BETTER,
     METRIC_NAMES,
+    REGRESSION_CONVENTIONS,
     MultimodalSentiment,
     greater_is_better,
     regression_metrics,
@@ -360,6 +361,7 @@ def test_ids_change_no_score():
         ([1j], [1.0], {}, "`predictions` must be real numbers; got complex"),
         ([1.0, 2.0], [1.0, 2.0], {"ids": ["a"]}, "got 1 ids for 2 samples"),
         ([1.0], [1.0], {"convention": "mosei"}, "`convention` must be one of 'mosi', 'sims'; got 'mosei'"),
+        ([1.0], [1.0], {"convention": "emotions"}, "`convention` must be one of 'mosi', 'sims'; got 'emotions'"),
         ([1.0], [1.0], {"convention": None}, "`convention` must be one of"),
         ([1.0], [1.0], {"f1_weights": "truth"}, "`f1_weights` must be one of 'references', 'predictions'; got 'truth'"),
     ],
@@ -373,11 +375,11 @@ def test_bad_input_says_what_came(p, y, options, message):
 
 
 def test_every_reported_metric_has_a_direction():
-    for convention, names in METRIC_NAMES.items():
+    for convention in REGRESSION_CONVENTIONS:
         y = np.array([-2.6, -0.8, 0.0, 0.4, 1.0, 2.8]) / (1 if convention == "mosi" else 3)
         best = regression_metrics(y, y, convention=convention)
         worse = regression_metrics(-y - 0.05, y, convention=convention)
-        for name in names:
+        for name in METRIC_NAMES[convention]:
             assert greater_is_better(name) is (best[name] > worse[name]), name
     assert LOWER_IS_BETTER.issubset(METRIC_NAMES["mosi"])
 
@@ -439,7 +441,7 @@ def test_evaluate_refuses_what_the_function_refuses(metric, p, y, options, messa
 def test_unknown_options_are_not_ignored(metric, tmp_path):
     with pytest.raises(TypeError, match="weights"):
         metric.compute(predictions=[1.0], references=[1.0], weights="references")
-    with pytest.raises(ValueError, match="no configurations; got 'sims'"):
+    with pytest.raises(ValueError, match="configurations 'default' .* and 'emotions'; got 'sims'"):
         MultimodalSentiment(config_name="sims", cache_dir=str(tmp_path))
 
 
@@ -482,7 +484,7 @@ for number, block in enumerate(blocks):
 print(len(blocks), runner.summarize(verbose=False).failed)
 sys.exit(runner.failures)
 """
-    assert run_python(source, ROOT, tmp_path / "home", ROOT).splitlines()[-1] == "3 0"
+    assert run_python(source, ROOT, tmp_path / "home", ROOT).splitlines()[-1] == "4 0"
 
 
 def test_card_names_every_key_and_the_space_starts_from_its_metadata():
