@@ -9,10 +9,11 @@ from datasets_scripts.mmsa_pickle import (
 )
 from datasets_scripts.report import ConversionReport
 from datasets_scripts.safe_pickle import UnsafePickleError, load_pickle
-from datasets_scripts.schema import MODALITIES, SPLITS, row_features
+from datasets_scripts.schema import EMOTIONS, MODALITIES, SPLITS, row_features
 from datasets_scripts.synthetic import SyntheticCorpus
 
 __all__ = [
+    "EMOTIONS",
     "MODALITIES",
     "SPLITS",
     "ConversionReport",

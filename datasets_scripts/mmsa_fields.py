@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from datasets_scripts.padding import Spans, spans_from_mask
+from datasets_scripts.schema import EMOTIONS
 
 _ID_NUMBERS = (int, float, np.integer, np.floating)
+_EMOTION_NAMES = ", ".join(EMOTIONS)
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,83 @@ def _decode(value: str | bytes) -> str:
 
 def read_labels(value: Any, key: str, split: str, ids: list[str]) -> np.ndarray:
     """Labels, (rows,) float32, from one finite number per sample in any shape that begins with the rows."""
-    labels = _numbers(value, key, split, "(rows,)")
-    _check_count(len(labels) if labels.ndim else 0, key, split, ids)
+    labels = _rows_of_numbers(value, key, split, ids, "(rows,)")
     if labels.size != len(ids):
         raise ValueError(
             f"`{key}` of split '{split}' must hold one number per sample, but its shape is {labels.shape}; "
-            "several targets per sample (emotions) are not sentiment: select one of them."
+            "several targets per sample are not the sentiment of one modality: select one of them."
         )
-    labels = labels.reshape(-1).astype(np.float32)
+    return _finite_labels(labels.reshape(-1), key, split, ids)
+
+
+def read_sentiment(value: Any, key: str, split: str, ids: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """The labels of the whole sample, and the emotions where they come with them.
+
+    Args:
+        value: one finite number per sample, or seven, the sentiment and the six emotions, which is how CMU-MOSEI orders
+            its labels; in any shape that begins with the rows.
+
+    Returns:
+        Sentiment, (rows,) float32, and intensities in the order of `EMOTIONS`, (rows, 6) float32, or None where each
+        sample has one number.
+    """
+    labels = _rows_of_numbers(value, key, split, ids, "(rows,) or (rows, 7)")
+    if labels.size not in (len(ids), len(ids) * (1 + len(EMOTIONS))):
+        raise ValueError(
+            f"`{key}` of split '{split}' must hold one number per sample, or seven, which are the sentiment and the "
+            f"intensities of {_EMOTION_NAMES}, but its shape is {labels.shape}; other targets per sample are not "
+            "sentiment: select one of them."
+        )
+    table = labels.reshape(len(ids), -1)
+    sentiment = _finite_labels(table[:, 0], key, split, ids)
+    return sentiment, _intensities(table[:, 1:], key, split, ids) if table.shape[1] > 1 else None
+
+
+def read_emotions(value: Any, key: str, split: str, ids: list[str]) -> np.ndarray:
+    """Intensities in the order of `EMOTIONS`, (rows, 6) float32, from six numbers of 0 or more per sample in any shape
+    that begins with the rows."""
+    emotions = _rows_of_numbers(value, key, split, ids, "(rows, 6)")
+    if emotions.size != len(ids) * len(EMOTIONS):
+        raise ValueError(
+            f"`{key}` of split '{split}' must hold six numbers per sample, the intensities of {_EMOTION_NAMES}, but "
+            f"its shape is {emotions.shape}; select these six, or rename the key if it holds something else."
+        )
+    return _intensities(emotions.reshape(len(ids), -1), key, split, ids)
+
+
+def is_one_per_sample(value: Any) -> bool:
+    """Whether a value is a list or an array with one number or string per sample, such as the name of a class."""
+    try:
+        array = np.asarray(value)
+        if array.dtype == object:  # strings may come in an array of objects
+            array = np.asarray(array.tolist())
+    except ValueError:  # rows of different sizes
+        return False
+    return bool(array.ndim) and array.size == len(array) and array.dtype.kind in "biufSU"
+
+
+def check_same_emotions(
+    emotions: np.ndarray, key: str, others: np.ndarray, other_key: str, split: str, ids: list[str]
+) -> None:
+    """Raise unless both tables of intensities, (rows, 6) each, are equal."""
+    rule = f"must hold the same emotions as `{other_key}`"
+    _check_rows(emotions == others, emotions, key, split, ids, rule, "keep the right one of the two in the file")
+
+
+def _finite_labels(labels: np.ndarray, key: str, split: str, ids: list[str]) -> np.ndarray:
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite and is refused
+        labels = labels.astype(np.float32)
     _check_rows(np.isfinite(labels), labels, key, split, ids, "must be finite", "correct the label or drop the sample")
     return labels
+
+
+def _intensities(table: np.ndarray, key: str, split: str, ids: list[str]) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        table = table.astype(np.float32)
+    rule = f"must hold finite intensities of 0 or more for {_EMOTION_NAMES}"
+    fix = "write 0 for an absent emotion, or drop the sample"
+    _check_rows(np.isfinite(table) & (table >= 0), table, key, split, ids, rule, fix)
+    return table
 
 
 def read_lengths(value: Any, key: str, split: str, ids: list[str], steps: int) -> np.ndarray:
@@ -162,6 +231,12 @@ def _numbers(value: Any, key: str, split: str, meaning: str) -> np.ndarray:
             f"`{key}` of split '{split}' must hold numbers in the shape {meaning}, but its dtype is {array.dtype}; "
             "save it as one array of numbers."
         )
+    return array
+
+
+def _rows_of_numbers(value: Any, key: str, split: str, ids: list[str], meaning: str) -> np.ndarray:
+    array = _numbers(value, key, split, meaning)
+    _check_count(len(array) if array.ndim else 0, key, split, ids)
     return array
 
 

@@ -17,19 +17,24 @@ import numpy as np
 
 from datasets_scripts.mmsa_fields import (
     Tokens,
+    check_same_emotions,
+    is_one_per_sample,
+    read_emotions,
     read_ids,
     read_labels,
     read_lengths,
+    read_sentiment,
     read_sequences,
     read_texts,
     read_tokens,
 )
 from datasets_scripts.padding import Spans, occupied_frames, padded_side, spans_from_frames, spans_from_lengths
-from datasets_scripts.schema import MODALITIES, SPLITS
+from datasets_scripts.schema import EMOTIONS, MODALITIES, SPLITS
 
 _SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "val", "dev"), "test": ("test",)}
 _LABEL_KEYS = ("regression_labels", "labels")
 _UNIMODAL_LABEL_KEYS = {f"regression_labels_{modality[0].upper()}": modality for modality in MODALITIES}
+_EMOTION_KEYS = ("emotions", "emotion_labels", "emotion")
 
 
 @dataclass
@@ -39,6 +44,8 @@ class MMSASplit:
     Attributes:
         name: "train", "valid" or "test".
         ids, texts, labels, unimodal_labels: one entry per sample; the last per modality that has labels of its own.
+        emotions: intensities in the order of `schema.EMOTIONS`, (rows, 6) float32; None where the source has none.
+        emotion_keys: where they were read; several hold the same.
         features: per modality, the padded (rows, steps, features) array of the source.
         lengths: per modality, the (rows,) lengths that the source declares.
         tokens: what `text_bert` holds.
@@ -51,6 +58,8 @@ class MMSASplit:
     texts: list[str]
     labels: np.ndarray
     unimodal_labels: dict[str, np.ndarray] = field(default_factory=dict)
+    emotions: np.ndarray | None = None
+    emotion_keys: list[str] = field(default_factory=list)
     features: dict[str, np.ndarray] = field(default_factory=dict)
     lengths: dict[str, np.ndarray] = field(default_factory=dict)
     tokens: Tokens | None = None
@@ -80,6 +89,7 @@ def read_layout(content: Any, padding: str) -> MMSALayout:
     ignored += sorted({str(key) for part in parts.values() for key in part if key not in used})
     splits = [_read_split(name, part, used) for name, part in parts.items()]
     _check_ids_are_unique(splits)
+    _check_emotions(splits, warnings)
     sizes = _feature_sizes(splits)
     _find_spans(splits, padding)
     _drop_absent(splits, sizes, warnings)
@@ -129,6 +139,11 @@ def _used_keys(parts: Mapping[str, Mapping], warnings: list[str]) -> set[str]:
     readable = {"id", "raw_text", "text_bert", label, *_UNIMODAL_LABEL_KEYS, *MODALITIES}
     # Lengths describe the feature array of their name; `text_bert` has a mask of its own.
     readable |= {f"{modality}_lengths" for modality in MODALITIES if modality in somewhere}
+    for key in sorted(somewhere & set(_EMOTION_KEYS)):
+        if all(is_one_per_sample(part[key]) for part in parts.values() if key in part):
+            warnings.append(f"`{key}` has one entry per sample, not six intensities, and was not carried over")
+        else:
+            readable.add(key)
     for key in sorted(readable & (somewhere | {"id", label}) - everywhere):
         lacking = [split for split, names in keys.items() if key not in names]
         found = sorted(str(name) for name in keys[lacking[0]])
@@ -147,7 +162,13 @@ def _read_split(name: str, part: Mapping, used: set[str]) -> MMSASplit:
     ids = read_ids(part["id"], name)
     texts = read_texts(part["raw_text"], name, ids) if "raw_text" in used else [""] * len(ids)
     label_key = next(key for key in _LABEL_KEYS if key in used)
-    split = MMSASplit(name, ids, texts, read_labels(part[label_key], label_key, name, ids))
+    labels, emotions = read_sentiment(part[label_key], label_key, name, ids)
+    split = MMSASplit(name, ids, texts, labels)
+    if emotions is not None:
+        _add_emotions(split, label_key, emotions)
+    for key in _EMOTION_KEYS:
+        if key in used:
+            _add_emotions(split, key, read_emotions(part[key], key, name, ids))
     for key, modality in _UNIMODAL_LABEL_KEYS.items():
         if key in used:
             split.unimodal_labels[modality] = read_labels(part[key], key, name, ids)
@@ -162,6 +183,29 @@ def _read_split(name: str, part: Mapping, used: set[str]) -> MMSASplit:
         split.tokens = read_tokens(part["text_bert"], name, ids)
         split.spans["input_ids"] = split.tokens.spans
     return split
+
+
+def _add_emotions(split: MMSASplit, key: str, emotions: np.ndarray) -> None:
+    if split.emotions is not None:
+        check_same_emotions(emotions, key, split.emotions, split.emotion_keys[0], split.name, split.ids)
+    split.emotions = emotions
+    split.emotion_keys.append(key)
+
+
+def _check_emotions(splits: list[MMSASplit], warnings: list[str]) -> None:
+    """Emotions are in every split or in none; only where they come with the labels can they be in some."""
+    keys = list(dict.fromkeys(key for split in splits for key in split.emotion_keys))
+    for key in keys:
+        lacking = [split.name for split in splits if key not in split.emotion_keys]
+        if lacking:
+            raise ValueError(
+                f"`{key}` must hold the six emotions after the sentiment in every split or in none, but they are "
+                f"missing in {lacking}, where each sample has one number; add them or take them out of the others."
+            )
+    if keys:
+        origin = " and ".join(f"`{key}`" + " (after the sentiment)" * (key in _LABEL_KEYS) for key in keys)
+        order = ", ".join(EMOTIONS)
+        warnings.append(f"emotions were read from {origin} in the order {order}, which the file does not state")
 
 
 def _check_ids_are_unique(splits: list[MMSASplit]) -> None:

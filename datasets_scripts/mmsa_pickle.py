@@ -12,6 +12,11 @@ Splits are `train`, `valid` (or `val`, `dev`) and `test`; labels are `regression
 and `annotations` are not carried over: both are the sign of the regression label, and a second copy could only disagree
 with it. These and all unknown keys are listed in the report.
 
+The six `emotions` are a key `emotions`, `emotion_labels` or `emotion` with six numbers per sample, or they follow the
+sentiment in labels of seven numbers per sample, as in CMU-MOSEI. Intensities are finite and 0 or more, in the order of
+`schema.EMOTIONS`; a file that has them twice has them equal. A key of these names with one entry per sample is a class,
+which is not carried over either.
+
 Padding is stripped, never guessed where the file declares it:
 
 - `input_ids` by the mask in row 1 of `text_bert`;
@@ -45,7 +50,7 @@ from datasets_scripts.mmsa_layout import MMSALayout, MMSASplit, read_layout
 from datasets_scripts.padding import PADDINGS
 from datasets_scripts.report import ConversionReport
 from datasets_scripts.safe_pickle import load_pickle
-from datasets_scripts.schema import row_features
+from datasets_scripts.schema import EMOTIONS, row_features
 
 REPORT_FILE = "conversion_report.json"
 
@@ -102,7 +107,7 @@ class MMSAPickle(datasets.GeneratorBasedBuilder):
     """
 
     BUILDER_CONFIG_CLASS = MMSAPickleConfig
-    VERSION = datasets.Version("1.0.0")  # part of the cache folder: raise it when an unchanged file gives other rows
+    VERSION = datasets.Version("1.1.0")  # part of the cache folder: raise it when an unchanged file gives other rows
     # Rows held in memory before they are written: 256 rows of 500 steps of 74 float32 are 38 MB.
     DEFAULT_WRITER_BATCH_SIZE = 256
 
@@ -169,7 +174,8 @@ def load_mmsa_pickle(
     Returns:
         Splits "train", "valid" and "test" in numpy format: `<modality>_values` are float32 arrays of shape
         (steps, width), of shape (0, width) where the sample lacks the modality, `input_ids` int64 arrays of shape
-        (tokens,), labels float32 numbers. Columns are those of `schema.row_features`.
+        (tokens,), labels float32 numbers, `emotions` float32 arrays of shape (6,). Columns are those of
+        `schema.row_features`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -218,6 +224,7 @@ def _features(layout: MMSALayout) -> datasets.Features:
         input_ids=bool(tokens),
         token_type_ids=any(token.types.any() for token in tokens),
         unimodal_labels=tuple(layout.splits[0].unimodal_labels),
+        emotions=layout.splits[0].emotions is not None,
     )
 
 
@@ -239,6 +246,7 @@ def _report(path: Path, sha256: str, layout: MMSALayout, columns: list[str]) -> 
         counts={split.name: split.counts for split in splits},
         empty_text={split.name: sum(not text.strip() for text in split.texts) for split in splits},
         without_modality={split.name: _count_without_modality(split) for split in splits},
+        emotions={split.name: _count_emotions(split.emotions) for split in splits if split.emotions is not None},
         ignored_keys=layout.ignored_keys,
         warnings=layout.warnings,
     )
@@ -251,11 +259,20 @@ def _count_without_modality(split: MMSASplit) -> int:
     return int(np.count_nonzero(~present))
 
 
+def _count_emotions(emotions: np.ndarray) -> dict[str, int]:
+    """Samples with at least one emotion, under "any", and with each."""
+    present = emotions > 0
+    counts = dict(zip(EMOTIONS, present.sum(axis=0).tolist(), strict=True))
+    return {"any": int(np.count_nonzero(present.any(axis=1))), **counts}
+
+
 def _rows(split: MMSASplit, columns: datasets.Features) -> Iterator[dict[str, Any]]:
     for index, (name, text) in enumerate(zip(split.ids, split.texts, strict=True)):
         row: dict[str, Any] = {"id": name, "text": text, "label": split.labels[index]}
         for modality, labels in split.unimodal_labels.items():
             row[f"{modality}_label"] = labels[index]
+        if split.emotions is not None:
+            row["emotions"] = split.emotions[index]
         if split.tokens is not None:
             kept = slice(split.spans["input_ids"].starts[index], split.spans["input_ids"].stops[index])
             row["input_ids"] = split.tokens.ids[index, kept]

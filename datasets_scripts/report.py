@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from datasets_scripts.schema import COLUMN_DESCRIPTIONS
+from datasets_scripts.schema import COLUMN_DESCRIPTIONS, EMOTIONS
 
 # Every count of `ConversionReport.counts`, with the words it is shown with.
 COUNT_DESCRIPTIONS = {
@@ -38,6 +38,8 @@ class ConversionReport:
         counts: per split and sequence column, the counts that `COUNT_DESCRIPTIONS` names; a missing one is 0.
         empty_text: samples without a transcript, per split.
         without_modality: samples with no transcript and no step of any sequence, per split.
+        emotions: per split, how many samples have at least one emotion present (an intensity above 0), under "any", and
+            how many have each, under its name; empty where the source has no emotions.
         ignored_keys: keys of the source that were not carried over.
         warnings: what a person should read before training on the result.
     """
@@ -53,6 +55,7 @@ class ConversionReport:
     counts: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     empty_text: dict[str, int] = field(default_factory=dict)
     without_modality: dict[str, int] = field(default_factory=dict)
+    emotions: dict[str, dict[str, int]] = field(default_factory=dict)
     ignored_keys: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -100,6 +103,9 @@ class ConversionReport:
         lines += [
             f"samples without {what}: {_per_split(counts)}" for what, counts in samples.items() if any(counts.values())
         ]
+        for what, *counts in self._emotion_rows():
+            per_split = (f"{split} {count}" for split, count in zip(self.rows, counts, strict=True))
+            lines.append(f"samples with {what}: {', '.join(per_split)}")
         if self.ignored_keys:
             lines.append(f"not carried over: {', '.join(self.ignored_keys)}")
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
@@ -128,8 +134,10 @@ class ConversionReport:
             _table(("column", "features per step", "meaning"), self._column_rows()),
             "Sequences are float32 without padding; a sequence of shape (0, width) says that the sample lacks that "
             "modality.",
-            "## What the conversion changed",
         ]
+        if self.emotions:
+            body += ["## Emotions", _table(("samples with", *self.rows), self._emotion_rows())]
+        body.append("## What the conversion changed")
         body += ["\n".join(f"- padding of `{column}`: {origin}" for column, origin in self.padding.items())]
         changes = [(f"`{column}`", words, *counts.values()) for column, words, counts in self._nonzero_counts()]
         body += [_table(("column", "what", *self.rows), changes) or "No value was changed."]
@@ -154,6 +162,13 @@ class ConversionReport:
             (split, count, self.empty_text.get(split, 0), self.without_modality.get(split, 0))
             for split, count in self.rows.items()
         ]
+
+    def _emotion_rows(self) -> list[tuple]:
+        """(words, count per split) of samples with any emotion and with each; empty where there are no emotions."""
+        words = {"any": "at least one emotion", **{emotion: emotion for emotion in EMOTIONS}}
+        if not self.emotions:
+            return []
+        return [(what, *(self.emotions[split][name] for split in self.rows)) for name, what in words.items()]
 
     def _column_rows(self) -> list[tuple[str, str, str]]:
         sizes = {f"{modality}_values": str(size) for modality, size in self.feature_sizes.items()}

@@ -10,6 +10,9 @@ has, and a row of no steps comes back as an array of shape (0, width). Measured 
 to read a slice of 32 rows and 7.5 ms a list of 32 shuffled rows. `List(List(float32))` takes 3.6 ms a row and 80 to
 100 ms for 32 rows, because every step becomes an array of its own. One flat `List(float32)` reads slightly faster
 (0.2 ms a row) but writes ten times slower and loses the width, which every reader would have to know to undo it.
+
+Emotions are `List(Value("float32"), length=6)`: in numpy format a row gives an array of shape (6,), a column or a slice
+one of shape (rows, 6), and a row of another length is refused where it is written. No rows at all give shape (0,).
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from datasets import Array2D, Features, List, Value
 
 MODALITIES = ("text", "audio", "vision")
 SPLITS = ("train", "valid", "test")
+# The order of the column `emotions`, that of the labels of CMU-MOSEI after the sentiment.
+EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
 
 COLUMN_DESCRIPTIONS = {
     "id": "identifier, `video$_$segment`",
@@ -33,6 +38,7 @@ COLUMN_DESCRIPTIONS = {
     "text_label": "sentiment of the text alone",
     "audio_label": "sentiment of the audio alone",
     "vision_label": "sentiment of the vision alone",
+    "emotions": f"intensities of {', '.join(EMOTIONS)}, in this order; 0 where the emotion is absent",
 }
 
 
@@ -44,6 +50,7 @@ def row_features(
     input_ids: bool = False,
     token_type_ids: bool = False,
     unimodal_labels: Iterable[str] = (),
+    emotions: bool = False,
 ) -> Features:
     """The features of one row, in the order in which the columns are written.
 
@@ -54,12 +61,14 @@ def row_features(
         input_ids: whether the source carries token ids.
         token_type_ids: whether a segment id of the source is not 0. Needs `input_ids`.
         unimodal_labels: the modalities that have a label of their own, of `MODALITIES`.
+        emotions: whether the source carries intensities of the six `EMOTIONS`.
 
     Returns:
         Features with `id` and `text` (string), the optional `input_ids` and `token_type_ids` (lists of int32, which
         numpy format returns as int64), the optional `<modality>_values` (float32 arrays of shape (steps, width),
-        without padding), `label` (float32) and the optional `<modality>_label` (float32). A sequence of shape
-        (0, width) says that the sample lacks that modality.
+        without padding), `label` (float32), the optional `<modality>_label` (float32) and the optional `emotions` (six
+        float32 of 0 or more, in the order of `EMOTIONS`). A sequence of shape (0, width) says that the sample lacks
+        that modality.
 
     Raises:
         ValueError: a width is not a positive integer, a modality is unknown, or `token_type_ids` comes alone.
@@ -83,6 +92,8 @@ def row_features(
             columns[f"{modality}_values"] = _sequence(modality, size)
     columns["label"] = Value("float32")
     columns.update({f"{modality}_label": Value("float32") for modality in MODALITIES if modality in labelled})
+    if emotions:
+        columns["emotions"] = List(Value("float32"), length=len(EMOTIONS))
     return Features(columns)
 
 

@@ -75,7 +75,14 @@ ERRORS = {
     "label NaN": (put("regression_labels", at(1, np.nan)), r"`regression_labels` .*finite.*'valid\$_\$1' has nan"),
     "label inf": (put("regression_labels_A", at(2, np.inf)), r"`regression_labels_A` .*'valid\$_\$2' has inf"),
     "label in one split": (drop("regression_labels_T"), "`regression_labels_T` must be in every split"),
-    "emotions": (put("regression_labels", np.zeros((3, 4, 2))), r"one number per sample, but its shape is \(3, 4, 2\)"),
+    "label width": (
+        put("regression_labels", np.zeros((3, 4, 2))),
+        r"`regression_labels` .*one number per sample, or seven, .* but its shape is \(3, 4, 2\)",
+    ),
+    "label of a modality has seven": (
+        put("regression_labels_T", np.zeros((3, 7))),
+        r"`regression_labels_T` .*one number per sample, but its shape is \(3, 7\)",
+    ),
     "features in one split": (drop("vision", "test"), r"`vision` must be in every split, .*\['test'\]"),
     "features count": (put("audio", lambda a: a[:2]), f"`audio` {COUNT}"),
     "one vector per sample": (put("audio", lambda a: a[:, 0]), r"\(rows, steps, features\), but it has \(3, 5\)"),
