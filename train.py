@@ -7,7 +7,8 @@ Trains, evaluates and saves one model.
 After the recipe comes any `--field value`: a field of the recipe (`--data_file`, `--text_encoder`), one of
 `transformers.TrainingArguments` (`--seed`, `--bf16 true`), or a name inside a section (`--model.fusion_size 64`). A run
 that was stopped goes on with `--resume_from_checkpoint true`. The folder then holds the checkpoint, its code and
-processor, a model card, the resolved recipe, all_results.json, and the predictions on the validation and test splits.
+processor, a model card, the resolved recipe, all_results.json, the predictions on the validation and test splits, and,
+of a recipe with stages, a folder for each in stages/.
 """
 
 from __future__ import annotations
@@ -15,20 +16,18 @@ from __future__ import annotations
 import logging
 import sys
 
-import numpy as np
 from huggingface_hub.errors import StrictDataclassError
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainerState, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 import modeling  # noqa: F401  (registers the architectures)
-from spaces.multimodal_sentiment.multimodal_sentiment import regression_metrics
 from training.collator import MultimodalCollator
-from training.corpus import check_labels, choose_text, load_corpus, prepare_split
-from training.factory import build_model, build_processor
+from training.corpus import check_labels, choose_text, keep_labelled, load_corpus, prepare_split
+from training.factory import build_model, build_processor, model_of_stage
 from training.label_callback import label_scores
 from training.label_generation import LABEL_GENERATORS
 from training.model_card import write_card
-from training.prediction import predict_rows, table_metrics
+from training.prediction import own_predictions, predict_rows, table_metrics
 from training.progress import EpochLine, EpochSeconds, peak_memory_mb
 from training.recipe import Recipe
 from training.run_folder import RunFolder
@@ -41,19 +40,25 @@ def main(arguments: list[str]) -> dict[str, float]:
     recipe = Recipe.from_command_line(arguments)
     args = recipe.training_arguments()
     folder = RunFolder(str(args.output_dir), recipe, args.resume_from_checkpoint)
+    target = recipe.target
     set_seed(args.seed)
 
     # Data: every check comes before anything is written.
     with args.main_process_first(desc="reading the data"):
         corpus = load_corpus(recipe.data_file, recipe.synthetic, recipe.data_sha256)
     recipe.data_sha256 = corpus.sha256
+    keep_labelled(corpus, target)
     has_encoder = recipe.text_encoder is not None or recipe.model.get("text_config") is not None
     text = choose_text(corpus, recipe.text, has_encoder)
     processor = build_processor(recipe, corpus, text)
-    model = build_model(recipe, processor)
+    staged = model = build_model(recipe, processor)
+    for stage in recipe.stage_list():
+        staged = model_of_stage(staged, stage.model, stage.trainable)
+        recipe.training_arguments(stage)
     tasks = getattr(model.config, "unimodal_tasks", ())
     human = recipe.label_generation == "human"
-    check_labels(corpus.splits, model.config.label_range, ("label", *(f"{m}_label" for m in tasks if human)))
+    labels = () if target.of_emotions else ("label",)
+    check_labels(corpus.splits, model.config.label_range, (*labels, *(f"{m}_label" for m in tasks if human)))
     splits = {name: prepare_split(rows, processor, text) for name, rows in corpus.splits.items()}
     strategy = LABEL_GENERATORS.get(recipe.label_generation)
     if strategy is not None:
@@ -80,38 +85,53 @@ def main(arguments: list[str]) -> dict[str, float]:
             logger.info(note)
         true_labels = {m: train[f"{m}_label"][:] for m in tasks if f"{m}_label" in train.column_names}
 
-    # Training, with the validation split deciding which epoch is kept.
+    # Training, with the validation split deciding which epoch is kept; stage by stage, where the recipe has stages.
     timer = EpochSeconds()
-    callbacks: list[TrainerCallback] = [EpochLine(), timer]
-    if recipe.early_stopping_patience is not None:
-        callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience, recipe.early_stopping_threshold))
-    trainer = MultimodalTrainer(
-        model,
-        args,
-        data_collator=MultimodalCollator(processor, unimodal_labels=human),
-        train_dataset=train,
-        eval_dataset=splits["valid"],
-        compute_metrics=lambda p: regression_metrics(
-            p.predictions, np.asarray(p.label_ids), convention=recipe.metric_convention
-        ),
-        callbacks=callbacks,
-        optimizer_settings=recipe.optimizer,
-        label_generator=generator,
-        true_labels=true_labels,
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=folder.checkpoint())
+    numbers: list[dict[str, float]] = []
+    for stage in recipe.stage_list():
+        model = model_of_stage(model, stage.model, stage.trainable)
+        place = folder.stage(stage)
+        done = place.numbers()
+        if done is not None:
+            place.load(model)
+            numbers.append(done)
+            continue
+        if stage.name and args.should_save:
+            logger.info(f"Stage {stage.name}:")
+        callbacks: list[TrainerCallback] = [EpochLine(), timer]
+        if recipe.early_stopping_patience is not None:
+            callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience, recipe.early_stopping_threshold))
+        trainer = MultimodalTrainer(
+            model,
+            recipe.training_arguments(stage),
+            data_collator=MultimodalCollator(processor, target, unimodal_labels=human),
+            train_dataset=train,
+            eval_dataset=splits["valid"],
+            compute_metrics=lambda p: target.metrics(target.scores(p.predictions), p.label_ids),
+            callbacks=callbacks,
+            optimizer_settings=stage.optimizer,
+            modality_dropout=recipe.modality_dropout,
+            label_generator=generator,
+            true_labels=true_labels,
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=folder.checkpoint(stage))
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        numbers.append(stage_numbers(trainer.state))
+        if stage.name and trainer.is_world_process_zero():
+            place.finish(model, numbers[-1])
+        trainer.accelerator.wait_for_everyone()
 
     # Results, on the main process: the test split is looked at here and nowhere else.
-    if not trainer.is_world_process_zero():
+    if args.process_index > 0:
         return {}
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.requires_grad_(True)
     results = {
         "seed": args.seed,
-        "epochs": trainer.state.epoch,
-        "best_epoch": best_epoch(trainer.state),
+        "epochs": sum(stage["epochs"] for stage in numbers),
+        "best_epoch": numbers[-1]["best_epoch"],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "train_seconds": trainer.state.log_history[-1]["train_runtime"],
+        "train_seconds": sum(stage["train_seconds"] for stage in numbers),
         "seconds_per_epoch": timer.median,
         "peak_memory_mb": peak_memory_mb(),
     }
@@ -119,18 +139,27 @@ def main(arguments: list[str]) -> dict[str, float]:
         results |= {f"train_{name}": value for name, value in label_scores(generator, true_labels or {}).items()}
     predictions = {}
     for name in ("valid", "test"):
-        predictions[name] = predict_rows(model, processor, splits[name], args.eval_batch_size)
-        metrics = table_metrics(predictions[name], recipe.metric_convention)
+        predictions[name] = predict_rows(model, processor, splits[name], args.eval_batch_size, recipe.metric_convention)
+        metrics = table_metrics(predictions[name], target)
         results |= {f"{name}_{metric}": value for metric, value in metrics.items()}
-    folder.finish(model, processor, results, predictions, write_card(recipe, corpus, model, processor, results))
+        for head in own_predictions(model):
+            found = table_metrics(predictions[name], target, head)
+            results |= {f"{name}_{head}_{metric}": value for metric, value in found.items()}
+    stages = {stage.name: done for stage, done in zip(recipe.stage_list(), numbers, strict=True) if stage.name}
+    card = write_card(recipe, corpus, model, processor, results, stages)
+    folder.finish(model, processor, results, predictions, card)
     print(f"Saved to {folder.path}. Test: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
     return results
 
 
-def best_epoch(state) -> float:
-    """The epoch of the evaluation whose checkpoint was kept."""
-    steps = {entry["step"]: entry["epoch"] for entry in state.log_history}
-    return steps.get(state.best_global_step, state.epoch)
+def stage_numbers(state: TrainerState) -> dict[str, float]:
+    """Epochs of a training, the one whose checkpoint was kept, and its seconds."""
+    best = [entry["epoch"] for entry in state.log_history if entry["step"] == state.best_global_step]
+    return {
+        "epochs": state.epoch or 0.0,
+        "best_epoch": (best or [state.epoch or 0.0])[0],
+        "train_seconds": state.log_history[-1]["train_runtime"],
+    }
 
 
 if __name__ == "__main__":

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from datasets_scripts import MODALITIES
+from training.targets import Target
+
+SENTIMENT = Target("sentiment")
 
 
 class MultimodalCollator:
     """
-    Pads rows with the processor and adds labels and ids.
+    Pads rows with the processor and adds labels, references and ids.
 
     Args:
         processor (`MultimodalProcessor`): Knows which inputs the model reads.
+        target (`Target`): Makes labels of the rows' sentiment or emotions.
         unimodal_labels (`bool`): Whether the corpus' own unimodal labels go into the batch.
     """
 
-    def __init__(self, processor, unimodal_labels: bool = False):
+    def __init__(self, processor, target: Target = SENTIMENT, unimodal_labels: bool = False):
         self.processor = processor
+        self.target = target
         self.unimodal_labels = unimodal_labels
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """Returns forward's arguments as tensors and, under "id", the list of ids."""
+        """
+        Returns forward's arguments as tensors and, where the rows have the target's column, `references`, the column's
+        values, from which metrics are computed; and, under "id", the list of ids.
+        """
         columns = {}
         if self.processor.text_input == "tokens":
             columns["input_ids"] = [row["input_ids"] for row in rows]
@@ -34,12 +43,30 @@ class MultimodalCollator:
             # Data that lacks a modality as a whole has no column for it.
             if getattr(self.processor, f"{modality}_feature_size") is not None and name in rows[0]:
                 columns[name] = [row[name] for row in rows]
-        batch: dict[str, Any] = dict(self.processor(**columns))
-        if "label" in rows[0]:
-            batch["labels"] = torch.tensor([float(row["label"]) for row in rows])
+        batch: dict[str, Any] = dict(self.processor(**columns)) if _any(columns) else self._nothing(len(rows))
+        if self.target.column in rows[0]:
+            references = np.asarray([row[self.target.column] for row in rows], np.float32)
+            batch["labels"] = self.target.labels(references)
+            batch["references"] = torch.from_numpy(references)
         if self.unimodal_labels:
             for name in (f"{modality}_label" for modality in MODALITIES):
                 if name in rows[0]:
                     batch[f"{name}s"] = torch.tensor([float(row[name]) for row in rows])
         batch["id"] = [row["id"] for row in rows]  # last: accelerate reads the batch size off the first entry
         return batch
+
+    def _nothing(self, rows: int) -> dict[str, torch.Tensor]:
+        """Inputs of samples that lack every modality: one masked step. Every model has an answer for them."""
+        mask = torch.zeros(rows, 1, dtype=torch.long)
+        inputs = {}
+        for name in self.processor.model_input_names:
+            if name.endswith("_values"):
+                size = getattr(self.processor, name.replace("_values", "_feature_size"))
+                inputs[name] = torch.zeros(rows, 1, size)
+            else:
+                inputs[name] = mask
+        return inputs
+
+
+def _any(columns: dict[str, list]) -> bool:
+    return any(value is not None and len(value) > 0 for values in columns.values() for value in values)

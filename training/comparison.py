@@ -9,15 +9,30 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets_scripts import MODALITIES
 from training.files import whole_file
 from training.plots import pyplot, save
 from training.run_folder import RESULTS_FILE
 
 # Sections of the Markdown file: heading, prefix of the results in it, results themselves.
 COSTS = ("parameters", "seconds_per_epoch", "peak_memory_mb", "epochs", "best_epoch", "train_seconds")
-SECTIONS = (("Test split", "test_"), ("Validation split", "valid_"), ("Generated labels", "train_"))
+SECTIONS = (
+    ("Test split", "test_"),
+    *((f"Test split, {modality} alone", f"test_{modality}_") for modality in MODALITIES),
+    ("Validation split", "valid_"),
+    ("Generated labels", "train_"),
+)
 HIGHER_PRECISION = ("mae", "corr", "shift")  # three decimals; shares are shown as percentages
-PLOTTED = ("test_mae", "test_corr", "test_acc2_non0", "test_acc2")
+PLOTTED = (
+    "test_mae",
+    "test_corr",
+    "test_acc2_non0",
+    "test_acc2",
+    "test_acc6",
+    "test_acc_avg",
+    "test_wa_avg",
+    "test_f1_avg",
+)
 
 
 class Comparison:
@@ -68,7 +83,7 @@ class Comparison:
             "memory is that of the whole process in MiB (on a GPU, what was allocated there).",
         ]
         for title, prefix in SECTIONS:
-            columns = [name for name in self.columns if name.startswith(prefix) and name not in COSTS]
+            columns = [name for name in self.columns if _section(name) == prefix]
             if columns:
                 parts += [f"## {title}", self._table(columns, prefix)]
             if prefix == "test_":
@@ -136,6 +151,15 @@ class Comparison:
             axis.grid(axis="x", alpha=0.3)
         figure.suptitle(heading, fontsize=10)
         save(figure, path)
+
+
+def _section(name: str) -> str | None:
+    """The prefix of the section that a result belongs to; the modalities' own on the validation split are in the
+    csv."""
+    fitting = [prefix for _, prefix in SECTIONS if name.startswith(prefix) and name not in COSTS]
+    if any(name.startswith(f"valid_{modality}_") for modality in MODALITIES):
+        return None
+    return max(fitting, key=len, default=None)
 
 
 def _row(*cells: str) -> str:

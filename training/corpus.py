@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, List, Value
 
 from datasets_scripts import MODALITIES, SPLITS, SyntheticCorpus, prepare_mmsa_pickle
+from training.targets import Target
 
 
 @dataclass
@@ -71,6 +72,31 @@ def load_corpus(
         )
     notes = [line for line in report.summary().splitlines() if line.strip()]
     return Corpus(builder.rows(), report.source, report.sha256, notes)
+
+
+def keep_labelled(corpus: Corpus, target: Target) -> None:
+    """
+    Leaves out, and notes, the samples that have no label of the target.
+
+    Raises:
+        ValueError: for a corpus without the target's column, and for a split in which no sample has a label.
+    """
+    for split in SPLITS:
+        rows = corpus.splits[split]
+        if target.column not in rows.column_names:
+            raise ValueError(
+                f"`model.target: {target.name}` needs the column `{target.column}`, which {corpus.name} lacks; choose "
+                "another target, or data with it."
+            )
+        labelled = target.labelled(rows[target.column][:])
+        if not labelled.any():
+            raise ValueError(f"No sample of the {split} split has a label for `model.target: {target.name}`.")
+        if not labelled.all():
+            corpus.splits[split] = rows.select(np.flatnonzero(labelled))
+            corpus.notes.append(
+                f"{int((~labelled).sum())} of {len(rows)} samples of the {split} split have no emotion, and so no "
+                f"strongest one: they are left out."
+            )
 
 
 def check_labels(splits: DatasetDict, label_range: tuple[float, float], columns: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -69,6 +70,11 @@ def build_model(recipe: Recipe, processor: MultimodalProcessor):
         if fields.get(name) not in (None, size):
             raise ValueError(f"`model.{name}` is {fields[name]}, but the data has {size} features per step.")
         fields[name] = size
+    if recipe.label_generation != "none" and recipe.target.name != "sentiment":
+        raise ValueError(
+            f"`label_generation: {recipe.label_generation}` makes labels of a sentiment that is one number; with "
+            f"`model.target: {recipe.target.name}` set it to none."
+        )
     if recipe.label_generation != "none" and "tasks" not in config_class.field_names():
         raise ValueError(
             f"`label_generation: {recipe.label_generation}` is for architectures with unimodal tasks, which "
@@ -91,6 +97,51 @@ def build_model(recipe: Recipe, processor: MultimodalProcessor):
             "pad_token_id": tokenizer.pad_token_id,
         }
     return model_class(config_class(**fields))
+
+
+def model_of_stage(model, fields: dict[str, Any], trainable: list[str] | None):
+    """
+    The model as a stage trains it.
+
+    Args:
+        model: The model so far.
+        fields: Fields of its configuration that change; they must leave its parameters as they are.
+        trainable: Beginnings of the names of the parameters that are trained; None for all.
+
+    Returns:
+        The same model, or one with its weights where the configuration changes.
+
+    Raises:
+        ValueError: for fields that change the parameters, and for a name that no parameter begins with.
+    """
+    if fields:
+        content = {**model.config.to_dict(), **fields}
+        changed = type(model)(type(model.config).from_dict(content))
+        shapes = [{name: tensor.shape for name, tensor in one.state_dict().items()} for one in (model, changed)]
+        if shapes[0] != shapes[1]:
+            other = sorted(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name))
+            raise ValueError(
+                f"A stage's `model` may not change what parameters there are, but {fields} changes "
+                f"{', '.join(other[:3])}; set such fields in the recipe's `model`."
+            )
+        changed.load_state_dict(model.state_dict())
+        model = changed
+    names = [name for name, _ in model.named_parameters()]
+    for part in trainable or ():
+        if not any(_begins(name, part) for name in names):
+            known = sorted({".".join(name.split(".")[:depth]) for name in names for depth in (1, 2)})
+            nearest = difflib.get_close_matches(part, known, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"`trainable` names {part!r}, which no parameter of the model begins with; the nearest part is "
+                f"{nearest!r}."
+            )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = trainable is None or any(_begins(name, part) for part in trainable)
+    return model
+
+
+def _begins(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
 
 
 def word_tokenizer(texts: Iterable[str], text_config: dict) -> PreTrainedTokenizerFast:

@@ -9,6 +9,7 @@ from string import Template
 import transformers
 import yaml
 
+from datasets_scripts import MODALITIES
 from training.corpus import Corpus
 from training.recipe import Recipe
 
@@ -31,11 +32,54 @@ PAPERS = {
         'Paraskevopoulos, Georgiou and Potamianos, "MMLatch: Bottom-up Top-down Fusion for Multimodal Sentiment '
         'Analysis", ICASSP 2022 ([arXiv:2201.09828](https://arxiv.org/abs/2201.09828))',
     ),
+    "ucrn": (
+        "UCRN",
+        'Guo, Kong, Zhou, Wang and Wang, "Unimodal and Crossmodal Refinement Network for Multimodal Sequence Fusion", '
+        "EMNLP 2021",
+    ),
+    "delta_attention": (
+        "Hierarchical Delta-Attention",
+        'Panchal, "Hierachical Delta-Attention Method for Multimodal Fusion", 2020 '
+        "([arXiv:2011.10916](https://arxiv.org/abs/2011.10916))",
+    ),
 }
 
 
-def write_card(recipe: Recipe, corpus: Corpus, model, processor, results: dict) -> str:
-    """The card's text. All numbers in it are `results`, measured by the run."""
+TASKS = {
+    "sentiment": (
+        "Predicts how positive a person's utterance is, from $low (most negative) to $high (most positive),",
+        "(batch, 1): the sentiment",
+    ),
+    "sentiment2": ("Predicts whether a person's utterance is negative or positive,", "(batch, 2): negative, positive"),
+    "sentiment7": (
+        "Predicts how positive a person's utterance is, in seven classes from -3 to 3,",
+        "(batch, 7): the classes from -3 to 3",
+    ),
+    "emotions": (
+        "Predicts which of six emotions (happy, sad, anger, surprise, disgust, fear) a person's utterance shows,",
+        "(batch, 6): an emotion is predicted where the sigmoid is above 0.5",
+    ),
+    "emotion": (
+        "Predicts which of six emotions (happy, sad, anger, surprise, disgust, fear) is the strongest in a person's "
+        "utterance,",
+        "(batch, 6): before the softmax over the emotions",
+    ),
+}
+METRICS = {
+    "sentiment": "`acc2_has0` and `f1_has0` tell negative from non-negative, `acc2_non0` and `f1_non0` negative from "
+    "positive, without the samples whose label is zero; F1 is weighted by the labels' frequencies.",
+    "emotions": "`acc_`, `wa_` and `f1_` are, per emotion and averaged, the accuracy, the mean of recall and "
+    "specificity, and the F1 weighted by the labels' frequencies; `acc6` is how often the highest score is that of a "
+    "strongest emotion, among samples with any.",
+}
+
+
+def write_card(
+    recipe: Recipe, corpus: Corpus, model, processor, results: dict, stages: dict[str, dict[str, float]] | None = None
+) -> str:
+    """
+    The card's text. All numbers in it are `results` and those of `stages`, by their names, measured by the run.
+    """
     name, paper = PAPERS[recipe.model_type]
     modalities = model.config.modalities
     sizes = {split: f"{len(rows)} samples" for split, rows in corpus.splits.items()}
@@ -70,22 +114,28 @@ def write_card(recipe: Recipe, corpus: Corpus, model, processor, results: dict) 
         ],
     }
     example = 'text="I liked it."' if processor.text_input == "tokens" else f"{modalities[0]}_values=sequence"
-    low, high = model.config.label_range
+    low, high = (f"{bound:g}" for bound in model.config.label_range)
+    task, outputs = (Template(text).substitute(low=low, high=high) for text in TASKS[model.config.target])
+    heads = [m for m in MODALITIES if results.get(f"test_{m}_{metrics[0]}") is not None]
+    if heads or hasattr(model.config, "unimodal_tasks"):
+        outputs += "; text_logits, audio_logits and vision_logits are those of one modality alone"
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         front_matter=yaml.safe_dump(front, sort_keys=False).strip(),
         name=name,
         paper=paper,
         corpus=corpus.name,
         modalities=_listed([{"text": "text", "audio": "voice", "vision": "face"}[m] for m in modalities]),
-        low=f"{low:g}",
-        high=f"{high:g}",
+        task=task,
+        outputs=outputs,
         example=example,
         inputs="\n".join(inputs),
         splits=", ".join(f"{split} {size}" for split, size in sizes.items()),
         sha256=f"\nSHA-256 of the file: `{corpus.sha256}`\n" if corpus.sha256 else "",
         notes="\n".join(f"- {note}" for note in corpus.notes),
         results="\n".join(rows),
-        selection=recipe.training["metric_for_best_model"],
+        metrics=METRICS["emotions" if recipe.target.of_emotions else "sentiment"],
+        stages=_stages(stages or {}),
+        selection=recipe.stage_list()[-1].training["metric_for_best_model"],
         epochs=f"{results['epochs']:g}",
         best_epoch=f"{results['best_epoch']:g}",
         seed=results["seed"],
@@ -95,6 +145,13 @@ def write_card(recipe: Recipe, corpus: Corpus, model, processor, results: dict) 
         .to_yaml()
         .strip(),
     )
+
+
+def _stages(stages: dict[str, dict[str, float]]) -> str:
+    if not stages:
+        return ""
+    shown = ", ".join(f"{name} ({one['epochs']:g} epochs, best {one['best_epoch']:g})" for name, one in stages.items())
+    return f" It was trained in stages, each from the best epoch of the one before it: {shown}."
 
 
 def _public_name(place: str | None) -> str | None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 
+from datasets_scripts import EMOTIONS
 from modeling import MultimodalOutput
-from spaces.multimodal_sentiment.multimodal_sentiment import regression_metrics
 from training.collator import MultimodalCollator
+from training.targets import Target
 from training.trainer import MASKS
 
+Change = Callable[[int, dict[str, Any]], dict[str, Any]]
 
-def predict_rows(model, processor, rows: Dataset, batch_size: int = 32) -> pa.Table:
+
+def predict_rows(
+    model, processor, rows: Dataset, batch_size: int = 32, convention: str = "mosi", change: Change | None = None
+) -> pa.Table:
     """
     Predicts every row, in float32 or whatever the model is in, on the model's device.
 
@@ -24,50 +31,65 @@ def predict_rows(model, processor, rows: Dataset, batch_size: int = 32) -> pa.Ta
         processor: Its processor.
         rows: A split that `training.corpus.prepare_split` prepared.
         batch_size: Samples at a time, taken by length.
+        convention: See `Target`.
+        change: Called with a row's position and the row before it goes to the model; returns what goes there.
 
     Returns:
-        (id, label, prediction, text_prediction, audio_prediction, vision_prediction) in the order of the rows. A
-        unimodal prediction is null where the sample lacks the modality or the model has no such head; label is null
-        where the rows have none.
+        A row per sample, in the order of the rows: `id`; the references, `label` or, of emotions, `<emotion>_label`,
+        null where the rows have none; and the prediction, for a regression `prediction`, for classes and emotions a
+        probability each, under their names. The same again for each modality's own prediction, with `text_`, `audio_`
+        or `vision_` before the name: null where the sample lacks the modality or the model has no such head.
     """
-    names = ("prediction", *(f"{modality}_prediction" for modality in MASKS))
-    values = {name: np.full(len(rows), np.nan) for name in names}
-    for chosen, batch, outputs in answers(model, processor, rows, batch_size):
+    target = Target(model.config.target, convention)
+    width = len(target.score_names)
+    values = {prefix: np.full((len(rows), width), np.nan) for prefix in ("", *(f"{m}_" for m in MASKS))}
+    for chosen, batch, outputs in answers(model, processor, rows, batch_size, change):
         assert outputs.logits is not None  # a model of this collection always predicts
-        values["prediction"][chosen] = outputs.logits[:, 0].float().cpu().numpy()
+        values[""][chosen] = target.scores(outputs.logits.float().cpu().numpy())
         for modality, mask_name in MASKS.items():
             logits = outputs.get(f"{modality}_logits")
             if logits is not None and mask_name in batch:
                 present = batch[mask_name].bool().any(dim=1).cpu().numpy()
-                values[f"{modality}_prediction"][chosen] = np.where(present, logits[:, 0].float().cpu().numpy(), np.nan)
-    labels = np.asarray(rows["label"][:], np.float32) if "label" in rows.column_names else None
-    return pa.table(
-        {
-            "id": pa.array(rows["id"][:], pa.string()),
-            "label": pa.nulls(len(rows), pa.float32()) if labels is None else pa.array(labels),
-            "prediction": pa.array(values["prediction"].astype(np.float32)),
-            **{name: pa.array(values[name].astype(np.float32), from_pandas=True) for name in names[1:]},
-        }
-    )
+                scores = target.scores(logits.float().cpu().numpy())
+                values[f"{modality}_"][chosen] = np.where(present[:, None], scores, np.nan)
+    columns = {"id": pa.array(rows["id"][:], pa.string())}
+    names = reference_names(target)
+    if target.column in rows.column_names:
+        references = np.asarray(rows[target.column][:], np.float32).reshape(len(rows), len(names))
+        columns |= {name: pa.array(column) for name, column in zip(names, references.T, strict=True)}
+    else:
+        columns |= {name: pa.nulls(len(rows), pa.float32()) for name in names}
+    for prefix, scores in values.items():
+        for name, column in zip(target.score_names, scores.T, strict=True):
+            columns[f"{prefix}{name}"] = pa.array(column.astype(np.float32), from_pandas=bool(prefix))
+    return pa.table(columns)
+
+
+def reference_names(target: Target) -> tuple[str, ...]:
+    """The columns of a table of `predict_rows` that hold what is true."""
+    return tuple(f"{name}_label" for name in EMOTIONS) if target.of_emotions else ("label",)
 
 
 def answers(
-    model, processor, rows: Dataset, batch_size: int
+    model, processor, rows: Dataset, batch_size: int, change: Change | None = None
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor], MultimodalOutput]]:
     """
     The model's outputs for all rows in evaluation mode, taken by length: positions of a batch's rows, the batch as the
     model got it, and its output.
     """
-    collate = MultimodalCollator(processor)
+    collate = MultimodalCollator(processor)  # of its labels nothing is used
     order = np.argsort(np.asarray(rows["length"][:]), kind="stable")
     was_training = model.training
     model.eval()
     try:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            batch = collate([rows[int(i)] for i in chosen])
-            batch.pop("id")
-            batch.pop("labels", None)
+            samples = [rows[int(i)] for i in chosen]
+            if change is not None:
+                samples = [change(int(i), sample) for i, sample in zip(chosen, samples, strict=True)]
+            batch = collate(samples)
+            for name in ("id", "labels", "references"):
+                batch.pop(name, None)
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
             with torch.no_grad():
                 outputs = model(**batch)
@@ -76,8 +98,27 @@ def answers(
         model.train(was_training)
 
 
-def table_metrics(table: pa.Table, convention: str) -> dict[str, float]:
-    """The metric's numbers for a table of `predict_rows`."""
-    return regression_metrics(
-        table["prediction"].to_numpy(), table["label"].to_numpy(), ids=table["id"].to_pylist(), convention=convention
-    )
+def own_predictions(model) -> tuple[str, ...]:
+    """The modalities whose own predictions, if any, are of the target; unimodal tasks predict something else."""
+    return () if hasattr(model.config, "unimodal_tasks") else model.config.modalities
+
+
+def table_metrics(table: pa.Table, target: Target, head: str = "") -> dict[str, float]:
+    """
+    The metric's numbers for a table of `predict_rows`.
+
+    Args:
+        table: The table.
+        target: What was predicted.
+        head: Whose prediction: "" for that from all modalities, or "text", "audio" or "vision", whose numbers are over
+            the samples that have the modality; none where there are none.
+    """
+    prefix = f"{head}_" if head else ""
+    table = table.filter(pc.is_valid(table[f"{prefix}{target.score_names[0]}"]))
+    if head and not len(table):
+        return {}
+    scores = np.stack([table[f"{prefix}{name}"].to_numpy() for name in target.score_names], axis=1)
+    references = np.stack([table[name].to_numpy() for name in reference_names(target)], axis=1)
+    if not target.of_emotions:
+        references = references[:, 0]
+    return target.metrics(scores, references, ids=table["id"].to_pylist())

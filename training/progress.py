@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 class EpochLine(TrainerCallback):
     """Prints the epoch's training loss and validation metrics."""
 
-    SHOWN = ("mae", "corr", "acc7", "acc5", "acc3", "acc2_non0", "acc2")
+    SHOWN = ("mae", "corr", "acc7", "acc6", "acc5", "acc3", "acc2_non0", "acc2", "acc_avg", "wa_avg", "f1_avg")
 
     def __init__(self):
         self.loss = None
@@ -25,6 +25,7 @@ class EpochLine(TrainerCallback):
         if not state.is_world_process_zero:
             return
         shown = [f"{name} {metrics[f'eval_{name}']:.4f}" for name in self.SHOWN if f"eval_{name}" in metrics]
+        shown = shown or [f"loss {metrics['eval_loss']:.4f}"]
         loss = "" if self.loss is None else f"training loss {float(self.loss):.4f}, "
         print(f"epoch {state.epoch:g}: {loss}validation {' '.join(shown)}", flush=True)  # noqa: T201
 

@@ -17,9 +17,10 @@ from transformers import CONFIG_MAPPING, HfArgumentParser, TrainingArguments
 
 from configuration import CONFIG_CLASSES
 from datasets_scripts import MODALITIES, SyntheticCorpus
-from spaces.multimodal_sentiment.multimodal_sentiment import greater_is_better
+from spaces.multimodal_sentiment.multimodal_sentiment import REGRESSION_CONVENTIONS, greater_is_better
 from training.label_generation import LABEL_GENERATORS
 from training.optimizer import PARAMETER_GROUPS
+from training.targets import Target
 
 # What a training section says unless a recipe says otherwise: the published systems train with a constant rate, without
 # clipping, for as long as validation improves.
@@ -28,7 +29,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "save_strategy": "epoch",
     "logging_strategy": "epoch",
     "load_best_model_at_end": True,
-    "metric_for_best_model": "mae",
     "save_total_limit": 2,
     "lr_scheduler_type": "constant",
     "max_grad_norm": 0.0,
@@ -39,6 +39,28 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 ARCHITECTURES = {config_class.model_type: config_class for config_class in CONFIG_CLASSES}
 # Belong to one execution, not to the recipe: not written into the resolved recipe.
 PER_RUN_FIELDS = ("output_dir", "resume_from_checkpoint", "logging_dir", "disable_tqdm")
+
+
+STAGES_FOLDER = "stages"  # in the folder of a run
+
+
+@dataclass(frozen=True)
+class Stage:
+    """
+    One training of a run; see `Recipe.stages`.
+
+    Attributes:
+        name: Empty for the only training of a recipe without stages.
+        trainable: Parts of the model that are trained, or None for all.
+        model: Fields of the configuration that are other ones from this stage on.
+        training, optimizer: The recipe's sections with what this stage changes.
+    """
+
+    name: str
+    trainable: list[str] | None
+    model: dict[str, Any]
+    training: dict[str, Any]
+    optimizer: dict[str, Any]
 
 
 @dataclass
@@ -62,13 +84,19 @@ class Recipe:
         label_generation: Where unimodal labels come from: a generator ("self_mm", "sugrm"), "human" (the corpus has
             them), "none".
         label_generator: Keyword arguments of the generator.
-        metric_convention: "mosi" or "sims": which of the metric's families is computed.
+        metric_convention: "mosi" or "sims": which of the metric's families is computed of a sentiment.
+        modality_dropout: How often a modality of a training sample is hidden, from 0 to below 1; never all of them.
         early_stopping_patience: Evaluations without a new best after which training stops; None trains all epochs.
         early_stopping_threshold: How much better a new best must be.
         optimizer: `name` ("adam", as in the papers, or "training" for `training.optim`) and, by parameter group
             (text_encoder, audio_encoder, vision_encoder, sequence_encoder, rest), `learning_rate` and `weight_decay`.
         model: Fields of the architecture's configuration; what the data decides is filled in.
         training: Fields of `transformers.TrainingArguments`.
+        stages: Trainings one after the other, each a mapping of `name`; `trainable`, the parts of the model that are
+            trained in it, by the beginnings of their parameters' names (all, where it is left out; the rest is used as
+            it is, without dropout); `model`, fields of the configuration that are other ones from then on, such as a
+            loss; `training` and `optimizer`, what is other than in the sections of that name. Each starts from the best
+            epoch of the one before it. Without stages there is one training, of everything.
     """
 
     model_type: str
@@ -83,18 +111,21 @@ class Recipe:
     label_generation: str = "none"
     label_generator: dict[str, Any] = field(default_factory=dict)
     metric_convention: str = "mosi"
+    modality_dropout: float = 0.0
     early_stopping_patience: int | None = None
     early_stopping_threshold: float = 0.0
     optimizer: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    stages: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self):
         self._check_choice("model_type", tuple(ARCHITECTURES))
-        self.training = {**TRAINING_DEFAULTS, **self.training}
+        self._check_choice("metric_convention", REGRESSION_CONVENTIONS)
+        target = self.target
+        self.training = {**TRAINING_DEFAULTS, "metric_for_best_model": target.selection, **self.training}
         self._check_choice("text", (None, "raw_text", "input_ids", "text_values"))
         self._check_choice("label_generation", ("none", "human", *LABEL_GENERATORS))
-        self._check_choice("metric_convention", ("mosi", "sims"))
         if (self.data_file is None) == (self.synthetic is None):
             raise ValueError(
                 "A recipe needs data: either `data_file` (give it as --data_file FILE) or `synthetic`, not "
@@ -109,28 +140,102 @@ class Recipe:
                 text_class = CONFIG_MAPPING[text_type]
                 names = [f.name for f in dataclasses.fields(text_class)]
                 check_keys("model.text_config", text_config, ["model_type", *names, *text_class.attribute_map])
-        check_keys("training", self.training, [f.name for f in dataclasses.fields(TrainingArguments)])
-        check_keys("optimizer", self.optimizer, ("name", *PARAMETER_GROUPS))
+        for stage in self.stage_list():
+            self._check_stage(stage, target)
+        if self.stages and self.label_generation in LABEL_GENERATORS:
+            raise ValueError(
+                f"`stages` and `label_generation: {self.label_generation}` exclude each other: generated labels move "
+                "with the epochs of one training. Leave one of them out."
+            )
+
+    @property
+    def target(self) -> Target:
+        """What is predicted: `model.target`, or what the architecture has where that is left out."""
+        default = next(f.default for f in dataclasses.fields(ARCHITECTURES[self.model_type]) if f.name == "target")
+        return Target(self.model.get("target", default), self.metric_convention)
+
+    def stage_list(self) -> list[Stage]:
+        """The stages; a recipe without any has one of everything, without a name."""
+        if not self.stages:
+            return [Stage("", None, {}, dict(self.training), self.optimizer)]
+        return [
+            Stage(
+                str(stage["name"]),
+                stage.get("trainable"),
+                dict(stage.get("model") or {}),
+                {**self.training, **(stage.get("training") or {})},
+                {**self.optimizer, **(stage.get("optimizer") or {})},
+            )
+            for stage in self.stages
+        ]
+
+    def _check_stages(self) -> None:
+        """What can be wrong with the list before anything of it is read."""
+        if not isinstance(self.stages, list) or not all(isinstance(stage, dict) for stage in self.stages):
+            raise ValueError(f"`stages` must be a list of mappings; got {self.stages!r}.")
+        for number, stage in enumerate(self.stages):
+            check_keys(f"stages.{number}", stage, ("name", "trainable", "model", "training", "optimizer"))
+            for section in ("model", "training", "optimizer"):
+                if not isinstance(stage.get(section) or {}, dict):
+                    raise ValueError(f"`stages.{number}.{section}` must be a mapping; got {stage[section]!r}.")
+            for key in set(stage.get("training") or {}) & {*PER_RUN_FIELDS, "seed"}:
+                raise ValueError(f"`stages.{number}.training.{key}` belongs to the run; set it for all stages.")
+        names = [str(stage.get("name", "")) for stage in self.stages]
+        if not all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names) or len(set(names)) < len(names):
+            raise ValueError(
+                f"`stages` need a `name` each, of letters, digits, _ and -, and no two the same; got {names!r}."
+            )
+
+    def _check_stage(self, stage: Stage, target: Target) -> None:
+        place = f"stages.{stage.name}." if stage.name else ""
+        if stage.trainable is not None and (
+            not isinstance(stage.trainable, list)
+            or not stage.trainable
+            or not all(isinstance(part, str) for part in stage.trainable)
+        ):
+            raise ValueError(f"`{place}trainable` must be a list of parts of the model; got {stage.trainable!r}.")
+        check_keys(f"{place}model", stage.model, ARCHITECTURES[self.model_type].field_names())
+        if "target" in stage.model:
+            raise ValueError(f"`{place}model.target` cannot change between stages; set `model.target`.")
+        check_keys(f"{place}training", stage.training, [f.name for f in dataclasses.fields(TrainingArguments)])
+        check_keys(f"{place}optimizer", stage.optimizer, ("name", *PARAMETER_GROUPS))
         for group in PARAMETER_GROUPS:
-            settings = self.optimizer.get(group, {})
+            settings = stage.optimizer.get(group, {})
             if not isinstance(settings, dict):
                 raise ValueError(
-                    f"`optimizer.{group}` must be a mapping of learning_rate and weight_decay; got {settings!r}."
+                    f"`{place}optimizer.{group}` must be a mapping of learning_rate and weight_decay; got {settings!r}."
                 )
-            check_keys(f"optimizer.{group}", settings, ("learning_rate", "weight_decay"))
+            check_keys(f"{place}optimizer.{group}", settings, ("learning_rate", "weight_decay"))
             for name, value in settings.items():
-                _check_number(f"optimizer.{group}.{name}", value, minimum=0)
-        if self.optimizer.get("name", "adam") not in ("adam", "training"):
-            raise ValueError(f"`optimizer.name` must be 'adam' or 'training'; got {self.optimizer['name']!r}.")
-        if self.early_stopping_patience is not None and self.training["eval_strategy"] == "no":
+                _check_number(f"{place}optimizer.{group}.{name}", value, minimum=0)
+        if stage.optimizer.get("name", "adam") not in ("adam", "training"):
+            raise ValueError(f"`{place}optimizer.name` must be 'adam' or 'training'; got {stage.optimizer['name']!r}.")
+        if self.early_stopping_patience is not None and stage.training["eval_strategy"] == "no":
             raise ValueError(
-                "`early_stopping_patience` counts evaluations, but `training.eval_strategy` is 'no'; evaluate, or set "
-                "early_stopping_patience to null."
+                f"`early_stopping_patience` counts evaluations, but `{place}training.eval_strategy` is 'no'; evaluate, "
+                "or set early_stopping_patience to null."
             )
-        if self.training.get("remove_unused_columns"):
-            raise ValueError("`training.remove_unused_columns` must stay false: the collator chooses the columns.")
+        if stage.training.get("remove_unused_columns"):
+            raise ValueError(
+                f"`{place}training.remove_unused_columns` must stay false: the collator chooses the columns."
+            )
+        metric = stage.training.get("metric_for_best_model")
+        known = ("loss", *target.metric_names)
+        if metric is not None and str(metric).removeprefix("eval_") not in known:
+            nearest = difflib.get_close_matches(str(metric), known, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"`{place}training.metric_for_best_model` must be one of {', '.join(known)} for the target "
+                f"{target.name!r}; got {metric!r}. Nearest: {nearest!r}."
+            )
 
     def _check_types(self) -> None:
+        self._check_stages()
+        if (
+            isinstance(self.modality_dropout, bool)
+            or not isinstance(self.modality_dropout, (int, float))
+            or not (0 <= self.modality_dropout < 1)
+        ):
+            raise ValueError(f"`modality_dropout` must be a share from 0 to below 1; got {self.modality_dropout!r}.")
         if self.max_text_length is not None:
             _check_number("max_text_length", self.max_text_length, minimum=1, whole=True)
         if self.early_stopping_patience is not None:
@@ -189,11 +294,17 @@ class Recipe:
         }
         return cls(**content)
 
-    def training_arguments(self) -> TrainingArguments:
-        """The `training` section, each value checked against its field's type."""
-        section = {"dataloader_pin_memory": torch.cuda.is_available(), **self.training}
+    def training_arguments(self, stage: Stage | None = None) -> TrainingArguments:
+        """
+        The `training` section, or that of a stage, each value checked against its field's type. A stage with a name
+        has a folder of its own in that of the run.
+        """
+        settings = self.training if stage is None else stage.training
+        section = {"dataloader_pin_memory": torch.cuda.is_available(), **settings}
         if not section.get("output_dir"):
             raise ValueError("A run needs a folder of its own; give it as --output_dir FOLDER.")
+        if stage is not None and stage.name:
+            section["output_dir"] = str(Path(section["output_dir"]) / STAGES_FOLDER / stage.name)
         if section.get("greater_is_better") is None and section.get("metric_for_best_model"):
             name = str(section["metric_for_best_model"]).removeprefix("eval_")
             section["greater_is_better"] = name != "loss" and greater_is_better(name)
@@ -293,6 +404,8 @@ def _override(content: dict[str, Any], name: str, value: Any) -> None:
         check_keys("", {section: None}, recipe_fields)
         place = content
         *sections, last = [section, *rest.split(".")]
+        if section == "stages":
+            place, sections = _stage_of(content, sections), sections[2:]
         for key in sections:
             if not isinstance(place.get(key), dict):
                 place[key] = {}
@@ -305,8 +418,24 @@ def _override(content: dict[str, Any], name: str, value: Any) -> None:
             content.pop({"data_file": "synthetic", "synthetic": "data_file"}[name], None)
     elif name in training_fields:
         content["training"] = {**(content.get("training") or {}), name: value}
+        # It holds for every stage, whatever the recipe says of a single one.
+        for stage in content.get("stages") or []:
+            if isinstance(stage, dict) and isinstance(stage.get("training"), dict):
+                stage["training"].pop(name, None)
     else:
         check_keys("", {name: None}, recipe_fields + training_fields)
+
+
+def _stage_of(content: dict[str, Any], keys: list[str]) -> dict[str, Any]:
+    """The stage that `--stages.NAME.field` names."""
+    stages = [stage for stage in content.get("stages") or [] if isinstance(stage, dict)]
+    names = [str(stage.get("name")) for stage in stages]
+    if len(keys) < 2 or keys[1] not in names:
+        raise ValueError(
+            f"--{'.'.join(keys)} must name a stage of the recipe and a field, as --stages.NAME.FIELD; the recipe has "
+            f"{', '.join(names) or 'no stages'}."
+        )
+    return stages[names.index(keys[1])]
 
 
 def _check_number(name: str, value: Any, minimum: float, whole: bool = False) -> None:

@@ -11,15 +11,18 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors.torch import load_model, save_model
 
 from publishing.remote_code import auto_map, write_remote_code
 from training.files import whole_file
 from training.label_callback import STATE_FILE
-from training.recipe import Recipe, load_yaml
+from training.recipe import STAGES_FOLDER, Recipe, Stage, load_yaml
 
 RECIPE_FILE = "recipe.yaml"
 RESULTS_FILE = "all_results.json"
 TRAINER_STATE_FILE = "trainer_state.json"
+STAGE_WEIGHTS = "model.safetensors"
+STAGE_FILE = "stage.json"
 
 
 class RunFolder:
@@ -81,16 +84,26 @@ class RunFolder:
             with whole_file(self.path / RECIPE_FILE) as temporary:
                 temporary.write_text(self.recipe.to_yaml(), encoding="utf-8")
 
-    def checkpoint(self) -> str | None:
+    def stage(self, stage: Stage) -> StageFolder:
+        """The folder of a stage, or of the only training, which is that of the run."""
+        return StageFolder(self.path / STAGES_FOLDER / stage.name if stage.name else self.path)
+
+    def checkpoint(self, stage: Stage) -> str | None:
         """The checkpoint to go on with: the one that was named, or the newest that was written whole."""
         if self.resume is None:
             return None
         needs_labels = self.recipe.label_generation not in ("none", "human")
+        path = self.stage(stage).path
         if self.resume.lower() != "true":
+            if stage.name:
+                raise ValueError(
+                    f"--resume_from_checkpoint {self.resume} names a checkpoint, but the recipe has stages, which go "
+                    "on where they stopped: give --resume_from_checkpoint true."
+                )
             if not checkpoint_is_whole(self.resume, needs_labels):
                 raise ValueError(f"--resume_from_checkpoint {self.resume} is not a whole checkpoint of this run.")
             return self.resume
-        found = [path for path in self.path.glob("checkpoint-*") if checkpoint_is_whole(path, needs_labels)]
+        found = [file for file in path.glob("checkpoint-*") if checkpoint_is_whole(file, needs_labels)]
         return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
 
     def finish(self, model, processor, results: dict[str, Any], predictions: dict[str, pa.Table], card: str) -> None:
@@ -117,6 +130,30 @@ class RunFolder:
         with whole_file(self.path / RESULTS_FILE) as temporary:
             results = {name: None if value != value else value for name, value in results.items()}  # JSON has no NaN
             temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+class StageFolder:
+    """
+    What a stage of a run leaves: `model.safetensors`, the weights that the next one starts from, and, last of all,
+    `stage.json`, numbers of it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def numbers(self) -> dict[str, float] | None:
+        """Those of a finished stage; None for one that is not finished, and for a training that is no stage."""
+        file = self.path / STAGE_FILE
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def load(self, model) -> None:
+        load_model(model, self.path / STAGE_WEIGHTS)
+
+    def finish(self, model, numbers: dict[str, float]) -> None:
+        with whole_file(self.path / STAGE_WEIGHTS) as temporary:
+            save_model(model, str(temporary))
+        with whole_file(self.path / STAGE_FILE) as temporary:
+            temporary.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 
 
 def differences(recipe_file: Path, recipe: Recipe, ignored: Sequence[str] = ()) -> list[str]:

@@ -12,6 +12,7 @@ from transformers import Trainer, TrainerCallback
 
 from training.label_callback import LabelGenerationCallback
 from training.label_generation import LabelGenerator
+from training.modality_dropout import drop_modalities
 from training.optimizer import parameter_groups
 from training.sampler import BucketSampler
 
@@ -28,6 +29,7 @@ class MultimodalTrainer(Trainer):
 
     Args:
         optimizer_settings (`dict`): A recipe's `optimizer` section.
+        modality_dropout (`float`): How often a modality of a training sample is hidden; see `drop_modalities`.
         label_generator (`LabelGenerator`, *optional*): Makes the unimodal labels.
         true_labels (`dict`, *optional*): The corpus' own unimodal labels, to score the generated ones against.
     """
@@ -36,6 +38,7 @@ class MultimodalTrainer(Trainer):
         self,
         *args,
         optimizer_settings: dict[str, Any] | None = None,
+        modality_dropout: float = 0.0,
         label_generator: LabelGenerator | None = None,
         true_labels: dict[str, np.ndarray] | None = None,
         **kwargs,
@@ -43,6 +46,8 @@ class MultimodalTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.train_sampler: BucketSampler | None = None
         self.optimizer_settings = optimizer_settings or {}
+        self.modality_dropout = modality_dropout
+        self.frozen = frozen_modules(self.model)
         self.label_generator = label_generator
         self.add_callback(_SamplerEpoch(self))
         if label_generator is not None:
@@ -93,6 +98,11 @@ class MultimodalTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         inputs = dict(inputs)
         ids = inputs.pop("id")
+        inputs.pop("references", None)
+        if model.training:
+            inputs = drop_modalities(inputs, MASKS, self.modality_dropout)
+            for module in self.frozen:  # what is not trained is used as it is, without dropout
+                module.eval()
         generator = self.label_generator if model.training else None
         if generator is not None:
             rows = generator.rows(ids)
@@ -124,7 +134,15 @@ class MultimodalTrainer(Trainer):
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         if prediction_loss_only:
             return loss.detach(), None, None
-        return loss.detach(), outputs.logits.detach().float(), inputs["labels"]
+        return loss.detach(), outputs.logits.detach().float(), inputs["references"]
+
+
+def frozen_modules(model) -> list[torch.nn.Module]:
+    """The largest parts of a model none of whose parameters is trained."""
+    parameters = list(model.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        return [model]
+    return [module for child in model.children() for module in frozen_modules(child)]
 
 
 class _SamplerEpoch(TrainerCallback):
