@@ -92,7 +92,9 @@ def keep_labelled(corpus: Corpus, target: Target) -> None:
         if not labelled.any():
             raise ValueError(f"No sample of the {split} split has a label for `model.target: {target.name}`.")
         if not labelled.all():
-            corpus.splits[split] = rows.select(np.flatnonzero(labelled))
+            kept = rows.select(np.flatnonzero(labelled))
+            # Flattened here, as arrow tables: in numpy format the library cannot, where sequences differ in steps.
+            corpus.splits[split] = kept.with_format("arrow").flatten_indices().with_format("numpy")
             corpus.notes.append(
                 f"{int((~labelled).sum())} of {len(rows)} samples of the {split} split have no emotion, and so no "
                 f"strongest one: they are left out."

@@ -25,7 +25,8 @@ class EpochLine(TrainerCallback):
         if not state.is_world_process_zero:
             return
         shown = [f"{name} {metrics[f'eval_{name}']:.4f}" for name in self.SHOWN if f"eval_{name}" in metrics]
-        shown = shown or [f"loss {metrics['eval_loss']:.4f}"]
+        if not shown or "loss" in str(args.metric_for_best_model):
+            shown = [f"loss {metrics['eval_loss']:.4f}"]
         loss = "" if self.loss is None else f"training loss {float(self.loss):.4f}, "
         print(f"epoch {state.epoch:g}: {loss}validation {' '.join(shown)}", flush=True)  # noqa: T201
 
