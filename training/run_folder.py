@@ -157,8 +157,12 @@ class StageFolder:
 
 
 def differences(recipe_file: Path, recipe: Recipe, ignored: Sequence[str] = ()) -> list[str]:
-    """How the recipe of a run differs from `recipe`: "key: value then, value now" for each key."""
-    before, now = load_yaml(recipe_file), recipe.to_dict()
+    """
+    How the recipe of a run differs from `recipe`: "key: value then, value now" for each key. A key that the file does
+    not have yet has its default.
+    """
+    before = Recipe.from_dict(load_yaml(recipe_file), str(recipe_file)).to_dict()
+    now = recipe.to_dict()
     return [
         f"{key}: {before.get(key)!r} then, {value!r} now"
         for key, value in now.items()
