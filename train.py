@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> dict[str, float]:
     processor = build_processor(recipe, corpus, text)
     staged = model = build_model(recipe, processor)
     for stage in recipe.stage_list():
-        staged = model_of_stage(staged, stage.model, stage.trainable)
+        staged = model_of_stage(staged, stage)
         recipe.training_arguments(stage)
     tasks = getattr(model.config, "unimodal_tasks", ())
     human = recipe.label_generation == "human"
@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> dict[str, float]:
     timer = EpochSeconds()
     numbers: list[dict[str, float]] = []
     for stage in recipe.stage_list():
-        model = model_of_stage(model, stage.model, stage.trainable)
+        model = model_of_stage(model, stage)
         place = folder.stage(stage)
         done = place.numbers()
         if done is not None:

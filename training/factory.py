@@ -17,7 +17,7 @@ from modeling import MODEL_CLASSES
 from processing import MultimodalProcessor
 from processing.processing_multimodal import fit_normalization
 from training.corpus import Corpus
-from training.recipe import Recipe
+from training.recipe import Recipe, Stage
 
 SPECIAL_TOKENS = {
     "unk_token": "[UNK]",
@@ -99,14 +99,13 @@ def build_model(recipe: Recipe, processor: MultimodalProcessor):
     return model_class(config_class(**fields))
 
 
-def model_of_stage(model, fields: dict[str, Any], trainable: list[str] | None):
+def model_of_stage(model, stage: Stage):
     """
     The model as a stage trains it.
 
     Args:
         model: The model so far.
-        fields: Fields of its configuration that change; they must leave its parameters as they are.
-        trainable: Beginnings of the names of the parameters that are trained; None for all.
+        stage: Its `model` must leave the model's parameters as they are.
 
     Returns:
         The same model, or one with its weights where the configuration changes.
@@ -114,6 +113,7 @@ def model_of_stage(model, fields: dict[str, Any], trainable: list[str] | None):
     Raises:
         ValueError: for fields that change the parameters, and for a name that no parameter begins with.
     """
+    fields, parts = stage.model, stage.trainable or stage.frozen or []
     if fields:
         content = {**model.config.to_dict(), **fields}
         changed = type(model)(type(model.config).from_dict(content))
@@ -127,16 +127,18 @@ def model_of_stage(model, fields: dict[str, Any], trainable: list[str] | None):
         changed.load_state_dict(model.state_dict())
         model = changed
     names = [name for name, _ in model.named_parameters()]
-    for part in trainable or ():
+    for part in parts:
         if not any(_begins(name, part) for name in names):
             known = sorted({".".join(name.split(".")[:depth]) for name in names for depth in (1, 2)})
             nearest = difflib.get_close_matches(part, known, n=1, cutoff=0.0)[0]
             raise ValueError(
-                f"`trainable` names {part!r}, which no parameter of the model begins with; the nearest part is "
-                f"{nearest!r}."
+                f"`{'trainable' if stage.trainable else 'frozen'}` of the stage {stage.name!r} names {part!r}, with which "
+                f"no parameter of the model begins; the nearest part is {nearest!r}."
             )
     for name, parameter in model.named_parameters():
-        parameter.requires_grad = trainable is None or any(_begins(name, part) for part in trainable)
+        parameter.requires_grad = any(_begins(name, part) for part in parts) == (stage.trainable is not None)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"The stage {stage.name!r} trains nothing: `frozen` names every part of the model.")
     return model
 
 

@@ -51,13 +51,15 @@ class Stage:
 
     Attributes:
         name: Empty for the only training of a recipe without stages.
-        trainable: Parts of the model that are trained, or None for all.
+        trainable: Parts of the model that are trained, or None.
+        frozen: Parts that are not, or None. With neither, all are trained.
         model: Fields of the configuration that are other ones from this stage on.
         training, optimizer: The recipe's sections with what this stage changes.
     """
 
     name: str
     trainable: list[str] | None
+    frozen: list[str] | None
     model: dict[str, Any]
     training: dict[str, Any]
     optimizer: dict[str, Any]
@@ -93,10 +95,11 @@ class Recipe:
         model: Fields of the architecture's configuration; what the data decides is filled in.
         training: Fields of `transformers.TrainingArguments`.
         stages: Trainings one after the other, each a mapping of `name`; `trainable`, the parts of the model that are
-            trained in it, by the beginnings of their parameters' names (all, where it is left out; the rest is used as
-            it is, without dropout); `model`, fields of the configuration that are other ones from then on, such as a
-            loss; `training` and `optimizer`, what is other than in the sections of that name. Each starts from the best
-            epoch of the one before it. Without stages there is one training, of everything.
+            trained in it, by the beginnings of their parameters' names, or `frozen`, those that are not (without
+            either, all are trained; what is not is used as it is, without dropout); `model`, fields of the
+            configuration that are other ones from then on, such as a loss; `training` and `optimizer`, what is other
+            than in the sections of that name. Each starts from the best epoch of the one before it. Without stages
+            there is one training, of everything.
     """
 
     model_type: str
@@ -157,11 +160,12 @@ class Recipe:
     def stage_list(self) -> list[Stage]:
         """The stages; a recipe without any has one of everything, without a name."""
         if not self.stages:
-            return [Stage("", None, {}, dict(self.training), self.optimizer)]
+            return [Stage("", None, None, {}, dict(self.training), self.optimizer)]
         return [
             Stage(
                 str(stage["name"]),
                 stage.get("trainable"),
+                stage.get("frozen"),
                 dict(stage.get("model") or {}),
                 {**self.training, **(stage.get("training") or {})},
                 {**self.optimizer, **(stage.get("optimizer") or {})},
@@ -174,7 +178,7 @@ class Recipe:
         if not isinstance(self.stages, list) or not all(isinstance(stage, dict) for stage in self.stages):
             raise ValueError(f"`stages` must be a list of mappings; got {self.stages!r}.")
         for number, stage in enumerate(self.stages):
-            check_keys(f"stages.{number}", stage, ("name", "trainable", "model", "training", "optimizer"))
+            check_keys(f"stages.{number}", stage, ("name", "trainable", "frozen", "model", "training", "optimizer"))
             for section in ("model", "training", "optimizer"):
                 if not isinstance(stage.get(section) or {}, dict):
                     raise ValueError(f"`stages.{number}.{section}` must be a mapping; got {stage[section]!r}.")
@@ -188,12 +192,11 @@ class Recipe:
 
     def _check_stage(self, stage: Stage, target: Target) -> None:
         place = f"stages.{stage.name}." if stage.name else ""
-        if stage.trainable is not None and (
-            not isinstance(stage.trainable, list)
-            or not stage.trainable
-            or not all(isinstance(part, str) for part in stage.trainable)
-        ):
-            raise ValueError(f"`{place}trainable` must be a list of parts of the model; got {stage.trainable!r}.")
+        for name, parts in (("trainable", stage.trainable), ("frozen", stage.frozen)):
+            if parts is not None and not (isinstance(parts, list) and parts and all(isinstance(p, str) for p in parts)):
+                raise ValueError(f"`{place}{name}` must be a list of parts of the model; got {parts!r}.")
+        if stage.trainable is not None and stage.frozen is not None:
+            raise ValueError(f"`{place}trainable` and `{place}frozen` say the same from two sides; give one of them.")
         check_keys(f"{place}model", stage.model, ARCHITECTURES[self.model_type].field_names())
         if "target" in stage.model:
             raise ValueError(f"`{place}model.target` cannot change between stages; set `model.target`.")
