@@ -97,7 +97,9 @@ class DeltaAttentionConfig(MultimodalConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        self.check_sizes("num_hidden_layers", "num_attention_heads", "fusion_heads", "max_steps")
+        self.check_sizes("num_hidden_layers", "num_attention_heads", "fusion_heads")
+        if self.max_steps < 2:
+            raise ValueError(f"`max_steps` must be at least 2, as one column cancels; got {self.max_steps}.")
         self.check_heads(self.hidden_size)
         if self.fusion_size % self.fusion_heads:
             raise ValueError(
@@ -112,9 +114,6 @@ class DeltaAttentionConfig(MultimodalConfig):
                 "`correlation_regularization` must be above 0, or covariances of few samples have no inverse; got "
                 f"{self.correlation_regularization!r}."
             )
-        for name in ("correlation_weight", "unimodal_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must be at least 0; got {getattr(self, name)!r}.")
         if self.modalities and self.objective in MODALITIES and self.objective not in self.modalities:
             raise ValueError(
                 f"`objective` is {self.objective!r}, but the corpus has no {self.objective}; it has "

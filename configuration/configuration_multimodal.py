@@ -73,7 +73,7 @@ class MultimodalConfig(PretrainedConfig):
         target (`str`, *optional*, defaults to `"sentiment"`):
             What is predicted: "sentiment", one number; "sentiment2", negative or positive; "sentiment7", the classes
             -3 to 3; "emotions", which of the six are present; "emotion", which of the six is the strongest. None is
-            for labels of one's own: `problem_type` and `num_labels` (or `id2label`) then say what they are.
+            for labels of one's own: `problem_type` and, unless there are two, `num_labels` (or `id2label`) say what they are.
         problem_type (`str`, *optional*):
             As in `transformers`: "regression", "single_label_classification" or "multi_label_classification". It
             follows from `target`, as do `num_labels` and, unless they are given, the names in `id2label`.
@@ -126,10 +126,22 @@ class MultimodalConfig(PretrainedConfig):
                 self.id2label = dict(enumerate(names))
                 self.label2id = {name: index for index, name in enumerate(names)}
         elif self.problem_type is None:
-            raise ValueError("`target` None is for labels of your own; set `problem_type` and `num_labels` as well.")
+            raise ValueError(
+                "`target` None is for labels of your own; set `problem_type`, and `num_labels` unless there are two."
+            )
         super().__post_init__(**kwargs)
         self._check_inputs()
         self._check_label_range()
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        # What is given beside a checkpoint's own fields is set afterwards by the library; what follows from another
+        # target would stay as it was.
+        if kwargs.get("target") not in (None, config_dict.get("target")):
+            follows = ("problem_type", "id2label", "label2id", "num_labels")
+            config_dict = {key: value for key, value in config_dict.items() if key not in follows}
+            config_dict["target"] = kwargs.pop("target")
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -149,12 +161,17 @@ class MultimodalConfig(PretrainedConfig):
     def check_sizes(self, *also: str) -> None:
         """
         Raises:
-            ValueError: for a field `*dropout` outside of [0, 1), and for one `*_size`, or one of `also`, below 1.
+            ValueError: for a field `*dropout` outside of [0, 1), for one `*_weight` below 0, for one `*_size`, or one of
+                `also`, below 1, and for one that is not finite.
         """
         for name in self.field_names():
             value = getattr(self, name)
             if name.endswith("dropout") and not 0 <= value < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1; got {value!r}.")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"`{name}` must be finite; got {value!r}.")
+            if name.endswith("_weight") and value < 0:
+                raise ValueError(f"`{name}` must be at least 0; got {value!r}.")
             if (name.endswith("_size") or name in also) and value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1; got {value!r}.")
 

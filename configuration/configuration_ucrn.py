@@ -95,6 +95,3 @@ class UcrnConfig(MultimodalConfig):
         self.check_heads(self.hidden_size)
         if self.divergence_classes < 2:
             raise ValueError(f"`divergence_classes` must be at least 2; got {self.divergence_classes!r}.")
-        for name in ("divergence_weight", "prediction_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must be at least 0; got {getattr(self, name)!r}.")

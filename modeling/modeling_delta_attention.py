@@ -93,6 +93,8 @@ class DeltaAttentionModel(MultimodalPreTrainedModel):
             labels (`torch.Tensor`): Labels; with them comes the loss of `config.objective`.
         """
         objective = self.config.objective
+        if objective in ("audio", "vision") and input_ids is not None and input_ids.dim() == 2:
+            input_ids = input_ids[:, :0]  # the text encoder would run for nothing
         sequences = self.sequences(
             input_ids,
             attention_mask,

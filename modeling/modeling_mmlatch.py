@@ -248,14 +248,14 @@ class _CrossModalFusion(nn.Module):
         return found + queries.values if residual else found
 
 
-class _ResidualFusion(nn.Module):
+class _ResidualFusion(ResidualLayer):
     """MulT's head before its output, on the modalities' last states side by side."""
 
     def __init__(self, sizes: dict[str, int], dropout: float):
-        super().__init__()
-        self.output_size = sum(sizes.values())
-        self.residual = ResidualLayer(self.output_size, dropout)
+        size = sum(sizes.values())
+        super().__init__(size, dropout)
+        self.output_size = size
 
-    def forward(self, encoded: dict[str, ModalitySequence]) -> torch.Tensor:
+    def forward(self, encoded):
         """(B, output_size)."""
-        return self.residual(torch.cat([last_valid_state(sequence) for sequence in encoded.values()], dim=-1))
+        return super().forward(torch.cat([last_valid_state(sequence) for sequence in encoded.values()], dim=-1))

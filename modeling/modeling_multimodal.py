@@ -114,12 +114,12 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         """
         counted = torch.ones(logits.shape[0], dtype=torch.bool, device=logits.device) if present is None else present
         if self.config.problem_type == "single_label_classification":
-            if labels.numel() != logits.shape[0] or labels.is_floating_point():
+            if labels.numel() != logits.shape[0] or labels.is_floating_point() or labels.dtype == torch.bool:
                 raise ValueError(
                     f"`labels` must hold one class (int64) per sample, {logits.shape[0]}; got {tuple(labels.shape)} of "
                     f"{labels.dtype}."
                 )
-            labels = labels.reshape(-1)
+            labels = labels.reshape(-1).long()
             losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none")
             counted = counted & (labels != -100)
         else:

@@ -132,8 +132,8 @@ def model_of_stage(model, stage: Stage):
             known = sorted({".".join(name.split(".")[:depth]) for name in names for depth in (1, 2)})
             nearest = difflib.get_close_matches(part, known, n=1, cutoff=0.0)[0]
             raise ValueError(
-                f"`{'trainable' if stage.trainable else 'frozen'}` of the stage {stage.name!r} names {part!r}, with which "
-                f"no parameter of the model begins; the nearest part is {nearest!r}."
+                f"`{'trainable' if stage.trainable else 'frozen'}` of the stage {stage.name!r} names {part!r}, which "
+                f"begins no parameter of the model; the nearest part is {nearest!r}."
             )
     for name, parameter in model.named_parameters():
         parameter.requires_grad = any(_begins(name, part) for part in parts) == (stage.trainable is not None)

@@ -7,7 +7,17 @@ import pytest
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import AutoConfig, BertConfig, DistilBertConfig
 
-from configuration import CONFIG_CLASSES, MODALITIES, MultimodalConfig, SelfMMConfig
+from configuration import (
+    CONFIG_CLASSES,
+    MODALITIES,
+    TARGETS,
+    DeltaAttentionConfig,
+    MMLatchConfig,
+    MultimodalConfig,
+    SelfMMConfig,
+    SugrmConfig,
+    UcrnConfig,
+)
 
 TINY_BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 FULL = {
@@ -103,11 +113,164 @@ def test_lists_of_two_configurations_are_their_own():
     assert SelfMMConfig().tasks == ["M", "T", "A", "V"] and SelfMMConfig().label_range == [-3.0, 3.0]
 
 
-def test_number_of_labels_of_the_shared_fields():
-    config = MultimodalConfig(num_labels=6, problem_type="multi_label_classification")
-    assert config.num_labels == 6 and len(config.id2label) == 6
-    named = MultimodalConfig(id2label={0: "negative", 1: "positive"}, problem_type="single_label_classification")
-    assert named.num_labels == 2
+# By target: how transformers calls the problem, and how many outputs there are.
+PROBLEMS = {
+    "sentiment": ("regression", 1),
+    "sentiment2": ("single_label_classification", 2),
+    "sentiment7": ("single_label_classification", 7),
+    "emotions": ("multi_label_classification", 6),
+    "emotion": ("single_label_classification", 6),
+}
+every_target = pytest.mark.parametrize("target", PROBLEMS)
+every_class = pytest.mark.parametrize("config_class", CONFIG_CLASSES)
+
+
+def test_names_of_the_outputs():
+    emotions = ("happy", "sad", "anger", "surprise", "disgust", "fear")
+    assert {target: names for target, (_, names) in TARGETS.items() if target != "sentiment7"} == {
+        "sentiment": ("sentiment",),
+        "sentiment2": ("negative", "positive"),
+        "emotions": emotions,
+        "emotion": emotions,
+    }
+    classes = TARGETS["sentiment7"][1]  # -3 to 3
+    assert (classes[0], classes[3], classes[6]) == ("highly negative", "neutral", "highly positive")
+    assert [classes.index(f"weakly {way}") for way in ("negative", "positive")] == [2, 4]
+
+
+@every_class
+@every_target
+def test_target_says_what_the_outputs_are(config_class, target, tmp_path):
+    config, (problem_type, labels) = config_class(target=target), PROBLEMS[target]
+    assert (config.problem_type, config.num_labels) == (problem_type, labels)
+    assert tuple(config.id2label) == tuple(range(labels)) and config.output_names == TARGETS[target][1]
+    assert config.label2id == {name: index for index, name in config.id2label.items()}
+    assert config.one_number == (target == "sentiment")
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert {**loaded.to_dict(), "_name_or_path": ""} == config.to_dict()
+    assert loaded.id2label == config.id2label and loaded.output_names == config.output_names
+    same = config_class(target=target, problem_type=problem_type, num_labels=labels, id2label=config.id2label)
+    assert same.to_dict() == config.to_dict() | {"label2id": same.label2id}
+
+
+def test_default_targets():
+    expected = [(SelfMMConfig, "sentiment"), (SugrmConfig, "sentiment"), (MMLatchConfig, "sentiment")]
+    expected += [(UcrnConfig, "sentiment"), (DeltaAttentionConfig, "emotion")]
+    assert [(config_class, config_class().target) for config_class in CONFIG_CLASSES] == expected
+    assert [config_class().problem_type for config_class in CONFIG_CLASSES] == [
+        PROBLEMS[target][0] for _, target in expected
+    ]
+
+
+def other_problem(target):
+    return next(problem_type for problem_type, _ in PROBLEMS.values() if problem_type != PROBLEMS[target][0])
+
+
+@every_target
+@pytest.mark.parametrize("wrong", ["problem_type", "num_labels", "id2label"])
+def test_what_contradicts_the_target_is_refused(target, wrong, tmp_path):
+    """Also where it stands in a config.json."""
+    problem_type, labels = PROBLEMS[target]
+    given = {
+        "problem_type": other_problem(target),
+        "num_labels": labels + 1,
+        "id2label": {index: f"class {index}" for index in range(labels + 1)},
+    }[wrong]
+    with pytest.raises(ValueError, match=f"^`target` '{target}' has `problem_type` '{problem_type}'") as error:
+        MultimodalConfig(target=target, **{wrong: given})
+    assert f"`num_labels` {labels}" in str(error.value) and "None for labels of your own" in str(error.value)
+    assert (given if wrong == "problem_type" else str(labels + 1)) in str(error.value)
+    config = MultimodalConfig(target=target).to_dict()
+    if wrong == "num_labels":
+        config = {key: value for key, value in config.items() if key not in ("id2label", "label2id")}
+    (tmp_path / "config.json").write_text(json.dumps({**config, wrong: given}))
+    with pytest.raises(ValueError, match=f"^`target` '{target}'"):
+        MultimodalConfig.from_pretrained(tmp_path)
+
+
+@every_target
+def test_outputs_may_have_other_names(target, tmp_path):
+    """As many as the target has outputs, with keys as JSON has them, too."""
+    labels = PROBLEMS[target][1]
+    names = {index: f"class {index}" for index in range(labels)}
+    for given in (names, {str(index): name for index, name in names.items()}):
+        config = MultimodalConfig(target=target, id2label=given)
+        assert config.id2label == names and config.output_names == tuple(names.values())
+        config.save_pretrained(tmp_path)
+        assert MultimodalConfig.from_pretrained(tmp_path).id2label == names
+    named = MultimodalConfig(target=target, id2label=names, label2id={name: index for index, name in names.items()})
+    assert named.label2id == {name: index for index, name in names.items()}
+
+
+def test_labels_of_ones_own():
+    config = MultimodalConfig(target=None, num_labels=6, problem_type="multi_label_classification")
+    assert config.num_labels == 6 and len(config.id2label) == len(config.output_names) == 6
+    names = {0: "bored", 1: "keen", 2: "angry"}
+    named = MultimodalConfig(target=None, id2label=names, problem_type="single_label_classification")
+    assert named.num_labels == 3 and named.output_names == ("bored", "keen", "angry")
+    assert MultimodalConfig(target=None, num_labels=1, problem_type="regression").one_number
+    assert not MultimodalConfig(target=None, num_labels=2, problem_type="regression").one_number
+    assert not MultimodalConfig(target=None, num_labels=1, problem_type="multi_label_classification").one_number
+
+
+@every_class
+def test_labels_of_ones_own_round_trip(config_class, tmp_path):
+    config = config_class(target=None, num_labels=3, problem_type="regression")
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert loaded.target is None and loaded.num_labels == 3 and loaded.problem_type == "regression"
+    assert {**loaded.to_dict(), "_name_or_path": ""} == config.to_dict()
+
+
+@every_class
+def test_labels_of_ones_own_need_a_problem_type(config_class):
+    for fields in ({}, {"num_labels": 3}, {"id2label": {0: "bored", 1: "keen"}}):
+        with pytest.raises(ValueError, match="`target` None is for labels of your own; set `problem_type`"):
+            config_class(target=None, **fields)
+
+
+@pytest.mark.parametrize("label_range", [(-1, 1), (-3, 2), (-4, 4)])
+def test_seven_classes_are_those_of_one_range(label_range):
+    with pytest.raises(ValueError, match=r"^`target` 'sentiment7' .* `label_range` must be \(-3, 3\)") as error:
+        MultimodalConfig(target="sentiment7", label_range=label_range)
+    assert str([float(bound) for bound in label_range]) in str(error.value)
+    for target in ("sentiment", "sentiment2", "emotions", "emotion"):
+        assert MultimodalConfig(target=target, label_range=label_range).label_range == list(map(float, label_range))
+    MultimodalConfig(target="sentiment7", label_range=(-3, 3))
+
+
+@every_class
+def test_unknown_target_is_named(config_class):
+    with pytest.raises(StrictDataclassFieldValidationError, match="'target'.*'sentiment3'"):
+        config_class(target="sentiment3")
+
+
+@pytest.mark.parametrize("config_class", [SelfMMConfig, SugrmConfig])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"target": target} for target in PROBLEMS if target != "sentiment"),
+        {"target": None, "problem_type": "regression", "num_labels": 2},
+    ],
+    ids=lambda fields: str(fields["target"]),
+)
+def test_only_a_number_has_unimodal_tasks_beside_it(config_class, fields, tmp_path):
+    config = config_class(audio_feature_size=5, **fields)
+    assert config.tasks == ["M"] and config.unimodal_tasks == ()
+    assert config_class(**fields, tasks=("M",)).tasks == ["M"]
+    config.save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).tasks == ["M"]
+    for tasks in (["M", "T"], ["M", "A"], ["M", "T", "A", "V"]):
+        with pytest.raises(ValueError, match=f"^`tasks` T, A and V .* target {fields['target']!r}") as error:
+            config_class(**fields, tasks=tasks)
+        assert str(tasks) in str(error.value)
+
+
+@pytest.mark.parametrize("fields", [{}, {"target": None, "problem_type": "regression", "num_labels": 1}], ids=str)
+def test_a_number_has_all_tasks_unless_told(fields):
+    assert SelfMMConfig(**fields).tasks == SugrmConfig(**fields).tasks == ["M", "T", "A", "V"]
+    assert SelfMMConfig(**fields, tasks=["M"]).tasks == ["M"]
 
 
 @pytest.mark.parametrize(
@@ -134,8 +297,8 @@ def test_unknown_key_names_the_nearest(written, nearest):
         ({"tasks": ["M", "X"]}, ["`tasks`", "'X'"]),
         ({"head_layers": 1}, ["`head_layers`", "got 1"]),
         ({"head_layers": 4}, ["`head_layers`", "got 4"]),
-        ({"num_labels": 3}, ["`num_labels`", "3"]),
-        ({"problem_type": "multi_label_classification"}, ["`problem_type`", "multi_label_classification"]),
+        ({"num_labels": 3}, ["`target`", "`num_labels`", "3"]),
+        ({"problem_type": "multi_label_classification"}, ["`target`", "`problem_type`", "multi_label_classification"]),
         ({"fusion_dropout": 1.0}, ["`fusion_dropout`", "1.0"]),
         ({"audio_dropout": -0.1}, ["`audio_dropout`", "-0.1"]),
         ({"sequence_dropout": float("nan")}, ["`sequence_dropout`", "nan"]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling.attention import FeedForward, MultiHeadAttention, XavierLinear, attend, with_positions
+from modeling.attention import FeedForward, MultiHeadAttention, ResidualLayer, XavierLinear, attend, with_positions
 
 # Keys that count: all of four, some on either side, one, none.
 KEY_MASKS = ["1111", "1100", "0011", "1001", "0100", "0000"]
@@ -21,14 +21,16 @@ def randoms(*shapes, dtype=torch.float64):
     return [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
 
 
-def attended(queries, keys, values, heads):
-    """softmax(Q K^T / sqrt(d / heads)) V of one row: (N, d), (M, d) and (M, d), the keys that count, to (N, d)."""
+def attended(queries, keys, values, heads, bias=None):
+    """softmax(Q K^T / sqrt(d / heads) + bias) V of one row: (N, d), (M, d), (M, d), the keys that count, to (N, d)."""
     result = np.zeros_like(queries)
+    bias = np.zeros((len(queries), len(keys))) if bias is None else bias
     part = queries.shape[1] // heads
     for head in range(heads):
         features = slice(head * part, (head + 1) * part)
         for n, query in enumerate(queries):
-            weights = [math.exp(sum(query[features] * key[features]) / math.sqrt(part)) for key in keys]
+            scores = [sum(query[features] * key[features]) / math.sqrt(part) for key in keys]
+            weights = [math.exp(score + added) for score, added in zip(scores, bias[n], strict=True)]
             for weight, value in zip(weights, values, strict=True):
                 result[n, features] += weight / sum(weights) * value[features]
     return result
@@ -54,6 +56,57 @@ def test_attend_equals_the_loop(heads, masked):
         counts = mask[row].numpy() if masked else np.full(4, True)
         expected = attended(query[row].numpy(), key[row].numpy()[counts], value[row].numpy()[counts], heads)
         np.testing.assert_allclose(found[row].numpy(), expected, atol=1e-12, err_msg=f"row {row}")
+
+
+def keys_of_each_query():
+    """(rows, 5, 4) bool: any, of the first query none, of the second one all, of the last row none at all."""
+    mask = torch.rand(len(KEY_MASKS), 5, 4, generator=torch.Generator().manual_seed(1)) < 0.5
+    mask[:, 0], mask[:, 1], mask[-1] = False, True, False
+    return mask
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("masked", ["no", "keys", "each query"])
+def test_attend_with_a_bias_and_with_keys_of_each_query(heads, biased, masked):
+    """The bias is added to the scores of all heads after their division; a query without any key gets zeros."""
+    rows = len(KEY_MASKS)
+    query, key, value, bias = randoms((rows, 5, 8), (rows, 4, 8), (rows, 4, 8), (rows, 5, 4))
+    mask = {"no": None, "keys": key_mask(), "each query": keys_of_each_query()}[masked]
+    found = attend(query, key, value, mask, heads, bias=bias if biased else None)
+    counts = torch.ones(rows, 5, 4) if mask is None else mask if mask.dim() == 3 else mask[:, None].expand(rows, 5, 4)
+    for row in range(rows):
+        for n in range(5):
+            there = counts[row, n].bool().numpy()
+            added = bias[row, n : n + 1].numpy()[:, there] if biased else None
+            keys, values = key[row].numpy()[there], value[row].numpy()[there]
+            expected = attended(query[row, n : n + 1].numpy(), keys, values, heads, added)
+            np.testing.assert_allclose(found[row, n].numpy(), expected[0], atol=1e-12, err_msg=f"row {row}, {n}")
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_queries_without_a_key_of_their_own_have_no_gradient(biased):
+    mask = keys_of_each_query()
+    tensors = randoms(*[(len(KEY_MASKS), n, 8) for n in (5, 4, 4)], (len(KEY_MASKS), 5, 4))
+    for tensor in tensors:
+        tensor.requires_grad_()
+    query, key, value, bias = tensors
+    attend(query, key, value, mask, 2, bias=bias if biased else None).square().sum().backward()
+    for tensor in (query, key, value):
+        assert torch.isfinite(tensor.grad).all() and tensor.grad[:-1].any() and not tensor.grad[-1].any()
+    assert not query.grad[:, 0].any()
+    if biased:  # with a single key, a query has weight 1 there, whatever the bias
+        assert not bias.grad[~mask].any()
+        assert bias.grad[mask & (mask.sum(dim=2, keepdim=True) > 1)].all()
+
+
+def test_bias_may_be_more_precise_than_the_query():
+    """As under autocast, where projections are in half precision and what is computed beside them may not be."""
+    query, key, value, bias = randoms((2, 5, 8), (2, 4, 8), (2, 4, 8), (2, 5, 4), dtype=torch.float32)
+    expected = attend(query, key, value, bias=bias)
+    found = attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), bias=bias)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
 
 
 def test_attend_has_one_head_unless_told():
@@ -160,6 +213,24 @@ def test_dropouts_of_the_feed_forward_layer(relu_dropout, residual_dropout):
     kept, dropped = (2 * inner + 10, 10 + 0 * inner) if relu_dropout else (2 * (inner + 10), 0 * inner)
     is_kept, is_dropped = np.isclose(added, kept), np.isclose(added, dropped)
     assert (is_kept | is_dropped).all() and is_kept[inner > 0].any() and is_dropped[inner > 0].any()
+
+
+def test_residual_layer_equals_the_formula():
+    module, weights = random_weights(ResidualLayer(5, 0.9))
+    (values,) = randoms((4, 5))
+    found = module.eval()(values).detach().numpy()
+    for x, state in zip(values.numpy(), found, strict=True):
+        inner = np.maximum(weights["inner.weight"] @ x + weights["inner.bias"], 0)
+        expected = x + weights["outer.weight"] @ inner + weights["outer.bias"]
+        np.testing.assert_allclose(state, expected, atol=1e-12)
+
+
+def test_dropout_of_the_residual_layer_is_between_its_maps():
+    """With probability one it leaves the second map's bias; what comes in goes past it."""
+    module, weights = random_weights(ResidualLayer(5, 1.0))
+    (values,) = randoms((4, 5))
+    found = module.train()(values).detach().numpy()
+    np.testing.assert_allclose(found, values.numpy() + weights["outer.bias"], atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8])

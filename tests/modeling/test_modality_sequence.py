@@ -12,6 +12,7 @@ from modeling.modality_sequence import (
     at_least_one_step,
     first_valid_state,
     last_valid_state,
+    leading_mask,
     left_align,
     mean_state,
     resample,
@@ -141,6 +142,18 @@ def test_states_pass_no_gradient_to_padding(state):
     state(sequence).square().sum().backward()
     assert torch.isfinite(sequence.values.grad).all() and not sequence.values.grad[~sequence.mask].any()
     assert sequence.values.grad[sequence.present].flatten(1).any(dim=1).all()
+
+
+def test_leading_mask_is_of_the_first_sequence_that_a_row_has():
+    """As wide as the widest sequence, though no row may have as many steps."""
+    lengths = [(3, 0, 0, 2, 0), (5, 4, 0, 0, 7), (1, 6, 2, 6, 0)]
+    sequences = [left_aligned(counts, steps) for counts, steps in zip(lengths, (4, 7, 9), strict=True)]
+    for chosen in ((0, 1, 2), (2, 1, 0), (1,)):
+        steps = max(sequences[n].mask.shape[1] for n in chosen)
+        found = leading_mask([sequences[n] for n in chosen])
+        for row in range(5):
+            leading = next((lengths[n][row] for n in chosen if lengths[n][row]), 0)
+            assert found[row].tolist() == [step < leading for step in range(steps)], (chosen, row)
 
 
 # (L, N) of each row: longer, shorter, equal, to and from one step, to and from none.

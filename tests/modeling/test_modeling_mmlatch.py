@@ -537,20 +537,6 @@ def test_heads_must_divide_the_width_of_mult_alone():
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"problem_type": None},
-        {"problem_type": "single_label_classification", "num_labels": 3},
-        {"problem_type": "multi_label_classification"},
-        {"num_labels": 2},
-    ],
-)
-def test_only_one_number_is_predicted(changes):
-    with pytest.raises(ValueError, match="`problem_type` must be 'regression' and `num_labels` 1"):
-        MMLatchConfig(**SIZES, **changes)
-
-
-@pytest.mark.parametrize(
     "name, value", [("encoder", "gru"), ("feedback", "gru"), ("fusion_pooling", "mean"), ("avt_residual", "no")]
 )
 def test_unknown_choice_is_named(name, value):
