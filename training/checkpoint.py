@@ -20,6 +20,12 @@ def load_checkpoint(folder: str):
     return AutoModel.from_pretrained(folder).eval().to(device), AutoProcessor.from_pretrained(folder)
 
 
+def load_recipe(folder: str | Path) -> Recipe | None:
+    """That of a run, None where the folder has none."""
+    path = Path(folder) / RECIPE_FILE
+    return Recipe.from_dict(load_yaml(path), str(path)) if path.is_file() else None
+
+
 def load_data(folder: str, data_file: str | None = None) -> tuple[Corpus, Recipe | None]:
     """
     The corpus, that of `data_file` or of the checkpoint's recipe, and the recipe, where the folder has one.
@@ -27,8 +33,7 @@ def load_data(folder: str, data_file: str | None = None) -> tuple[Corpus, Recipe
     Raises:
         ValueError: if neither says what to read.
     """
-    path = Path(folder) / RECIPE_FILE
-    recipe = Recipe.from_dict(load_yaml(path), str(path)) if path.is_file() else None
+    recipe = load_recipe(folder)
     if data_file is not None:
         corpus = load_corpus(data_file)
     elif recipe is not None:

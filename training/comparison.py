@@ -92,11 +92,11 @@ class Comparison:
 
     def _table(self, columns: Sequence[str], prefix: str) -> str:
         names = [name.removeprefix(prefix) for name in columns]
-        lines = [_row("", "seeds", *names), "|---|---|" + "---|" * len(columns)]
+        lines = [markdown_row("", "seeds", *names), "|---|---|" + "---|" * len(columns)]
         for variant, runs in self.results.items():
             cells = [_cell(name, self.mean(variant, name), self.deviation(variant, name)) for name in columns]
             missing = f" of {self.wanted}" if len(runs) < self.wanted else ""
-            lines.append(_row(variant, f"{len(runs)}{missing}", *cells))
+            lines.append(markdown_row(variant, f"{len(runs)}{missing}", *cells))
         return "\n".join(lines)
 
     def write(self, folder: str | Path, heading: str) -> list[Path]:
@@ -162,7 +162,8 @@ def _section(name: str) -> str | None:
     return max(fitting, key=len, default=None)
 
 
-def _row(*cells: str) -> str:
+def markdown_row(*cells: str) -> str:
+    """A row of a Markdown table."""
     return "|" + "|".join(f" {cell} ".replace("|", "\\|") if cell else " " for cell in cells) + "|"
 
 

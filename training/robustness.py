@@ -26,11 +26,10 @@ from transformers import AutoConfig
 
 from configuration import MultimodalConfig
 from datasets_scripts import MODALITIES
-from training.checkpoint import load_checkpoint, load_data, text_column
+from training.checkpoint import load_checkpoint, load_data, load_recipe, text_column
 from training.corpus import Corpus, prepare_split, sequence_lengths
 from training.prediction import predict_rows, table_metrics
-from training.recipe import Recipe, load_yaml
-from training.run_folder import RECIPE_FILE
+from training.recipe import Recipe
 from training.targets import Target
 
 CONFIG_FILE = "config.json"
@@ -143,8 +142,7 @@ def _read_run(group: str, path: Path) -> Run:
             f"FOLDER must be a checkpoint of this collection; {path} holds one of {type(config).__name__}. Give "
             "the folder of a run of train.py."
         )
-    file = path / RECIPE_FILE
-    recipe = Recipe.from_dict(load_yaml(file), str(file)) if file.is_file() else None
+    recipe = load_recipe(path)
     return Run(group, path, Target(str(config.target), recipe.metric_convention if recipe else "mosi"), recipe)
 
 
@@ -329,7 +327,6 @@ class Evaluation:
     def __init__(self, corpus: Corpus, split: str, probabilities: Sequence[float], seed: int = 0, batch_size: int = 32):
         self.corpus = corpus
         self.rows = corpus.splits[split]
-        self.split = split
         self.probabilities = probabilities
         self.seed = seed
         self.batch_size = batch_size
@@ -354,12 +351,12 @@ class Evaluation:
                 "data with one of these as --data_file."
             )
         self._note(run, model, processor, modalities)
-        noise = self._noise(processor, modalities) if self.probabilities else None
+        add_noise = self._noise(processor, modalities) if self.probabilities else None
         for condition in conditions(modalities, self.probabilities):
 
             def change(position: int, row: dict[str, Any], condition: Condition = condition) -> dict[str, Any]:
-                if noise is not None and condition.noisy:
-                    return noise(position, row, condition.noisy, condition.probability)
+                if add_noise is not None and condition.noisy:
+                    return add_noise(position, row, condition.noisy, condition.probability)
                 return remove(row, [modality for modality in modalities if modality not in condition.kept])
 
             table = predict_rows(model, processor, rows, self.batch_size, run.target.convention, change)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets_scripts import EMOTIONS
 from spaces.multimodal_sentiment.multimodal_sentiment import greater_is_better
-from training.comparison import HIGHER_PRECISION
+from training.comparison import HIGHER_PRECISION, markdown_row
 from training.files import whole_file
 from training.plots import pyplot, save
 from training.robustness import FULL, Condition, Measured, noise, only
@@ -101,13 +101,13 @@ class RobustnessReport:
         return [name for name in self.target.metric_names if not name.endswith(EMOTIONS)]
 
     def _table(self, conditions: Sequence[Condition], more: Sequence[str], cells) -> str:
-        lines = [_row("", "condition", "runs", *more, *self._shown)]
+        lines = [markdown_row("", "condition", "runs", *more, *self._shown)]
         lines.append("|---|---|" + "---|" * (1 + len(more) + len(self._shown)))
         for group in self.groups:
             for condition in conditions:
                 found = self.of(group, condition.name)
                 if found:
-                    lines.append(_row(group, condition.name, str(len(found)), *cells(group, condition.name)))
+                    lines.append(markdown_row(group, condition.name, str(len(found)), *cells(group, condition.name)))
         return "\n".join(lines)
 
     def _results(self, group: str, condition: str) -> list[str]:
@@ -135,7 +135,7 @@ class RobustnessReport:
             groups = [group for group in self.groups if all(self.of(group, name) for name in wanted.values())]
             if not groups or not scores:
                 continue
-            lines = [_row("", *(f"{name} ({heading})" if heading else name for name in scores))]
+            lines = [markdown_row("", *(f"{name} ({heading})" if heading else name for name in scores))]
             lines.append("|---|" + "---|" * len(scores))
             for group in groups:
                 cells = [
@@ -144,7 +144,7 @@ class RobustnessReport:
                     )
                     for name in scores
                 ]
-                lines.append(_row(group, *cells))
+                lines.append(markdown_row(group, *cells))
             more = " L, A and V, language, audio and vision, are what is left." if heading else ""
             parts += [f"## UCRN's {title}", f"Percent, means over the runs.{more}", "\n".join(lines)]
         return parts
@@ -196,9 +196,10 @@ class RobustnessReport:
             points = {probability: values for probability, values in points.items() if values}
             means, deviations = [_mean(values) for values in points.values()], [_error(v) for v in points.values()]
             lines.errorbar(list(points), means, yerr=deviations, marker="o", capsize=3, **look)
+        bars.set_axisbelow(True)
         bars.axvline(0, color="0.3", linewidth=0.8)
         bars.set_yticks(range(len(degraded)), [condition.name for condition in degraded])
-        bars.set_ylim(len(degraded) - 0.5, -0.5)
+        bars.set_ylim(max(len(degraded), 1) - 0.5, -0.5)
         bars.set_xlabel(f"relative drop of {metric}, percent; right is worse")
         bars.grid(axis="x", alpha=0.3)
         lines.set_xlabel("probability of noise on all modalities")
@@ -235,7 +236,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _error(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
+    return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def _cell(values: Sequence[float], digits: int, deviation: bool = True) -> str:
@@ -243,7 +244,3 @@ def _cell(values: Sequence[float], digits: int, deviation: bool = True) -> str:
         return "-"
     shown = f"{_mean(values):.{digits}f}"
     return f"{shown} ± {statistics.stdev(values):.{digits}f}" if deviation and len(values) > 1 else shown
-
-
-def _row(*cells: str) -> str:
-    return "|" + "|".join(f" {cell} ".replace("|", "\\|") if cell else " " for cell in cells) + "|"
