@@ -73,7 +73,7 @@ class MultimodalConfig(PretrainedConfig):
         target (`str`, *optional*, defaults to `"sentiment"`):
             What is predicted: "sentiment", one number; "sentiment2", negative or positive; "sentiment7", the classes
             -3 to 3; "emotions", which of the six are present; "emotion", which of the six is the strongest. None is
-            for labels of one's own: `problem_type` and, unless there are two, `num_labels` (or `id2label`) say what they are.
+            for labels of one's own: `problem_type` and, unless there are two, `num_labels` (or `id2label`) say which.
         problem_type (`str`, *optional*):
             As in `transformers`: "regression", "single_label_classification" or "multi_label_classification". It
             follows from `target`, as do `num_labels` and, unless they are given, the names in `id2label`.
@@ -161,8 +161,8 @@ class MultimodalConfig(PretrainedConfig):
     def check_sizes(self, *also: str) -> None:
         """
         Raises:
-            ValueError: for a field `*dropout` outside of [0, 1), for one `*_weight` below 0, for one `*_size`, or one of
-                `also`, below 1, and for one that is not finite.
+            ValueError: for a field `*dropout` outside of [0, 1), one `*_weight` below 0, one `*_size`, or one of `also`,
+                below 1, and a number that is not finite.
         """
         for name in self.field_names():
             value = getattr(self, name)
