@@ -161,8 +161,8 @@ class MultimodalConfig(PretrainedConfig):
     def check_sizes(self, *also: str) -> None:
         """
         Raises:
-            ValueError: for a field `*dropout` outside of [0, 1), one `*_weight` below 0, one `*_size`, or one of `also`,
-                below 1, and a number that is not finite.
+            ValueError: for a field `*dropout` outside of [0, 1), one `*_weight` below 0, one `*_size`, or one of
+                `also`, below 1, and a number that is not finite.
         """
         for name in self.field_names():
             value = getattr(self, name)

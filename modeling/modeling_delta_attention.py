@@ -70,43 +70,16 @@ class DeltaAttentionModel(MultimodalPreTrainedModel):
         self.output = nn.Linear(config.fusion_size if config.cross_attention else encoded, len(config.output_names))
         self.post_init()
 
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        text_values: torch.Tensor | None = None,
-        audio_values: torch.Tensor | None = None,
-        audio_attention_mask: torch.Tensor | None = None,
-        vision_values: torch.Tensor | None = None,
-        vision_attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-    ) -> DeltaAttentionOutput:
-        """
-        Args:
-            input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(B, T_t)`):
-                Token ids for `config.text_config`.
-            text_values (`torch.FloatTensor` of shape `(B, T_t, text_feature_size)`):
-                Text features where there is no text encoder; `attention_mask` is their mask.
-            audio_values, vision_values (`torch.FloatTensor` of shape `(B, T, feature_size)`): Features per step.
-            audio_attention_mask, vision_attention_mask (`torch.Tensor` of shape `(B, T)`): One at valid steps.
-            labels (`torch.Tensor`): Labels; with them comes the loss of `config.objective`.
-        """
+    @property
+    def read_modalities(self) -> tuple[str, ...]:
         objective = self.config.objective
-        if objective in ("audio", "vision") and input_ids is not None and input_ids.dim() == 2:
-            input_ids = input_ids[:, :0]  # the text encoder would run for nothing
-        sequences = self.sequences(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            text_values,
-            audio_values,
-            audio_attention_mask,
-            vision_values,
-            vision_attention_mask,
-        )
-        if objective in MODALITIES:
-            sequences = {objective: sequences[objective]}
+        return (objective,) if objective in MODALITIES else super().read_modalities
+
+    def predict(
+        self, sequences: dict[str, ModalitySequence], labels: torch.Tensor | None = None
+    ) -> DeltaAttentionOutput:
+        """See the base class; the loss is that of `config.objective`."""
+        objective = self.config.objective
         attended = {m: self.branches[m](left_align(sequence)[0]) for m, sequence in sequences.items()}
         states = {m: self._pooled(sequence) for m, sequence in attended.items()}
         answers = {m: self.unimodal_outputs[m](self.dropout(state)) for m, state in states.items()}

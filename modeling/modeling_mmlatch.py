@@ -92,39 +92,9 @@ class MMLatchModel(MultimodalPreTrainedModel):
         self.output = nn.Linear(self.fusion.output_size, len(config.output_names))
         self.post_init()
 
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        text_values: torch.Tensor | None = None,
-        audio_values: torch.Tensor | None = None,
-        audio_attention_mask: torch.Tensor | None = None,
-        vision_values: torch.Tensor | None = None,
-        vision_attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-    ) -> MMLatchOutput:
-        """
-        Args:
-            input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(B, T_t)`):
-                Token ids for `config.text_config`.
-            text_values (`torch.FloatTensor` of shape `(B, T_t, text_feature_size)`):
-                Text features where there is no text encoder; `attention_mask` is their mask.
-            audio_values, vision_values (`torch.FloatTensor` of shape `(B, T, feature_size)`): Features per step.
-            audio_attention_mask, vision_attention_mask (`torch.Tensor` of shape `(B, T)`): One at valid steps.
-            labels (`torch.Tensor`): Labels; with them comes the loss (see `prediction_loss`).
-        """
-        given = self.sequences(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            text_values,
-            audio_values,
-            audio_attention_mask,
-            vision_values,
-            vision_attention_mask,
-        )
-        orders, sequences = {}, {}
+    def predict(self, sequences: dict[str, ModalitySequence], labels: torch.Tensor | None = None) -> MMLatchOutput:
+        given, orders = sequences, {}
+        sequences = {}
         for modality, sequence in given.items():
             sequences[modality], orders[modality] = left_align(sequence)
         masks = {}

@@ -100,6 +100,52 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         model.get_submodule("text_encoder").load_state_dict(encoder.state_dict())
         return model
 
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        text_values: torch.Tensor | None = None,
+        audio_values: torch.Tensor | None = None,
+        audio_attention_mask: torch.Tensor | None = None,
+        vision_values: torch.Tensor | None = None,
+        vision_attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+    ) -> MultimodalOutput:
+        """
+        Args:
+            input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(B, T_t)`):
+                Token ids for `config.text_config`.
+            text_values (`torch.FloatTensor` of shape `(B, T_t, text_feature_size)`):
+                Text features where there is no text encoder; `attention_mask` is their mask.
+            audio_values, vision_values (`torch.FloatTensor` of shape `(B, T, feature_size)`): Features per step.
+            audio_attention_mask, vision_attention_mask (`torch.Tensor` of shape `(B, T)`): One at valid steps.
+            labels (`torch.Tensor`): Labels; with them comes the loss (see `prediction_loss`).
+        """
+        sequences = self.sequences(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            text_values,
+            audio_values,
+            audio_attention_mask,
+            vision_values,
+            vision_attention_mask,
+        )
+        return self.predict(sequences, labels)
+
+    def predict(self, sequences: dict[str, ModalitySequence], labels: torch.Tensor | None = None) -> MultimodalOutput:
+        """
+        What an architecture computes: from one masked sequence per modality that it reads, in the order text, audio,
+        vision, to its output; with labels, the loss too.
+        """
+        raise NotImplementedError
+
+    @property
+    def read_modalities(self) -> tuple[str, ...]:
+        """Those of the configuration's modalities that `predict` gets; what it does not read is not encoded."""
+        return self.config.modalities
+
     def prediction_loss(
         self, logits: torch.Tensor, labels: torch.Tensor, present: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -160,7 +206,7 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         vision_attention_mask: torch.Tensor | None = None,
     ) -> dict[str, ModalitySequence]:
         """
-        Checks forward's arguments and turns them into one sequence per modality of the configuration: the text
+        Checks forward's arguments and turns them into one sequence per modality that is read: the text
         encoder's last hidden states (or `text_values`), audio and vision features. Masks that are not given are all
         valid.
 
@@ -186,6 +232,8 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         batch = first.shape[0]
         found = {}
         for modality, (values, mask) in given.items():
+            if modality in config.modalities and modality not in self.read_modalities:
+                continue
             feature_size = getattr(config, f"{modality}_feature_size")
             if modality == "text" and config.text_config is not None:
                 if text_values is not None:
