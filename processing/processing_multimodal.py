@@ -270,12 +270,26 @@ class MultimodalProcessor(ProcessorMixin):
 
 def fit_normalization(rows, modality: str) -> dict[str, list[float]]:
     """
-    Mean and standard deviation of each feature over all steps of all rows, in one pass; a constant feature gets a
-    standard deviation of 1, so that it becomes 0.
+    Mean and standard deviation of each feature over all steps of all rows; a constant feature gets a standard deviation
+    of 1, so that it becomes 0.
 
     Args:
         rows: Iterable of arrays (steps, features), the training split's.
         modality (`str`): For the error message.
+    """
+    mean, std = feature_statistics(rows)
+    if mean is None:
+        raise ValueError(f"No training sample has {modality}; leave `normalize` out for it.")
+    return {"mean": mean.tolist(), "std": np.where(std > 1e-8, std, 1.0).tolist()}
+
+
+def feature_statistics(rows) -> tuple[np.ndarray | None, np.ndarray]:
+    """
+    Mean and standard deviation (features,) of each feature over all steps of all rows, in one pass; no mean where there
+    is no step.
+
+    Args:
+        rows: Iterable of arrays (steps, features).
     """
     count, origin = 0, None
     total = squares = np.float64(0.0)
@@ -288,10 +302,9 @@ def fit_normalization(rows, modality: str) -> dict[str, list[float]]:
         total = total + (array - origin).sum(axis=0)
         squares = squares + ((array - origin) ** 2).sum(axis=0)
     if origin is None:
-        raise ValueError(f"No training sample has {modality}; leave `normalize` out for it.")
+        return None, np.zeros(0)
     shift = total / count
-    std = np.sqrt(np.maximum(squares / count - shift**2, 0.0))
-    return {"mean": (origin + shift).tolist(), "std": np.where(std > 1e-8, std, 1.0).tolist()}
+    return origin + shift, np.sqrt(np.maximum(squares / count - shift**2, 0.0))
 
 
 def _as_batch(values):

@@ -26,6 +26,7 @@ from transformers import AutoConfig
 
 from configuration import MultimodalConfig
 from datasets_scripts import MODALITIES
+from processing.processing_multimodal import feature_statistics
 from training.checkpoint import load_checkpoint, load_data, load_recipe, text_column
 from training.corpus import Corpus, prepare_split, sequence_lengths
 from training.prediction import predict_rows, table_metrics
@@ -278,19 +279,10 @@ def noise_tokens(tokenizer) -> tuple[int, list[int]]:
 def feature_deviations(rows: Dataset, modality: str) -> np.ndarray:
     """Standard deviation (features,) of each feature over all steps of all rows; 0 of a constant one."""
     name = f"{modality}_values"
-    count, origin = 0, None
-    total = squares = np.float64(0.0)
-    for row in rows.select_columns(name):
-        values = np.asarray(row[name], np.float64)
-        if not len(values):
-            continue
-        origin = values[0] if origin is None else origin  # keeps the sums small where the mean is far from zero
-        count += len(values)
-        total = total + (values - origin).sum(axis=0)
-        squares = squares + ((values - origin) ** 2).sum(axis=0)
-    if origin is None:
+    mean, deviations = feature_statistics(row[name] for row in rows.select_columns(name))
+    if mean is None:
         raise ValueError(f"No sample of the split has {modality}, so that its features have no deviation.")
-    return np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0.0))
+    return deviations
 
 
 # Measuring
