@@ -13,7 +13,7 @@ from spaces.multimodal_sentiment.multimodal_sentiment import greater_is_better
 from training.comparison import HIGHER_PRECISION, markdown_row
 from training.files import whole_file
 from training.plots import pyplot, save
-from training.robustness import FULL, Condition, Measured, noise, only
+from training.robustness import FULL, REMOVED, Condition, Measured, noise, only
 from training.targets import Target
 
 # UCRN's table 4: what is left, by its abbreviations, and the scores; of these, a target's own.
@@ -175,14 +175,23 @@ class RobustnessReport:
 
     def plot(self, path: str | Path, heading: str) -> None:
         """
-        The main metric: its drop per condition and group as bars, and its value against the probability of noise on
-        all modalities as lines, each with a standard deviation where there are several runs.
+        The main metric: its drop per condition and group as bars and, of several probabilities of noise, its value
+        against them as lines, for noise on all modalities and on each; each with a standard deviation where there are
+        several runs.
         """
         plt = pyplot()
         metric = main_metric(self.target)
-        degraded = [condition for condition in self.conditions if condition.kind != FULL]
-        height = 1.8 + max(len(degraded), 8) * (0.12 + 0.14 * len(self.groups))
-        figure, (bars, lines) = plt.subplots(1, 2, figsize=(13, height), width_ratios=(3, 2))
+        noisy = [condition for condition in self.conditions if condition.noisy]
+        places = list(dict.fromkeys(condition.name.rpartition(" on ")[2] for condition in noisy))
+        several = len({condition.probability for condition in noisy}) > 1
+        degraded = [c for c in self.conditions if c.kind == REMOVED or (c.noisy and not several)]
+        height = max(1.8 + max(len(degraded), 6) * (0.12 + 0.14 * len(self.groups)), 5.0)
+        rows = [["bars", *places[row : row + 2]] for row in range(0, len(places), 2)] if several else [["bars"]]
+        width = max(len(row) for row in rows)
+        rows = [row + ["."] * (width - len(row)) for row in rows]
+        figure, axes = plt.subplot_mosaic(
+            rows, figsize=(6.5 + 3.6 * (width - 1), height), width_ratios=[1.6] + [1] * (width - 1)
+        )
         thickness = 0.8 / max(len(self.groups), 1)
         for number, group in enumerate(self.groups):
             look = {"color": f"C{number}", "label": group}
@@ -190,22 +199,26 @@ class RobustnessReport:
             drops = {row: values for row, values in drops.items() if values}
             positions = [row - 0.4 + thickness * (number + 0.5) for row in drops]
             means, deviations = [_mean(values) for values in drops.values()], [_error(v) for v in drops.values()]
-            bars.barh(positions, means, thickness, xerr=deviations, error_kw={"linewidth": 1}, **look)
-            noisy = {0.0: FULL} | {c.probability: c.name for c in degraded if c.name == noise(c.probability)}
-            points = {probability: self.values(group, name, metric) for probability, name in noisy.items()}
-            points = {probability: values for probability, values in points.items() if values}
-            means, deviations = [_mean(values) for values in points.values()], [_error(v) for v in points.values()]
-            lines.errorbar(list(points), means, yerr=deviations, marker="o", capsize=3, **look)
+            axes["bars"].barh(positions, means, thickness, xerr=deviations, error_kw={"linewidth": 1}, **look)
+            for place in places if several else ():
+                names = {0.0: FULL} | {c.probability: c.name for c in noisy if c.name.endswith(f" on {place}")}
+                points = {probability: self.values(group, name, metric) for probability, name in names.items()}
+                points = {probability: values for probability, values in points.items() if values}
+                means, deviations = [_mean(values) for values in points.values()], [_error(v) for v in points.values()]
+                axes[place].errorbar(list(points), means, yerr=deviations, marker="o", capsize=3, **look)
+        bars = axes["bars"]
         bars.set_axisbelow(True)
         bars.axvline(0, color="0.3", linewidth=0.8)
         bars.set_yticks(range(len(degraded)), [condition.name for condition in degraded])
         bars.set_ylim(max(len(degraded), 1) - 0.5, -0.5)
         bars.set_xlabel(f"relative drop of {metric}, percent; right is worse")
         bars.grid(axis="x", alpha=0.3)
-        lines.set_xlabel("probability of noise on all modalities")
-        lines.set_ylabel(metric)
-        lines.grid(alpha=0.3)
-        lines.legend(fontsize=8)
+        bars.legend(fontsize=8)
+        for place in places if several else ():
+            axes[place].set_title(f"noise on {place}", fontsize=9)
+            axes[place].set_xlabel("probability of noise")
+            axes[place].set_ylabel(metric)
+            axes[place].grid(alpha=0.3)
         figure.suptitle(heading, fontsize=10)
         save(figure, path)
 

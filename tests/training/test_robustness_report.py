@@ -238,15 +238,16 @@ def test_pictures(tmp_path, modalities, probabilities):
     assert picture.ndim == 3 and (picture[..., :3].min(axis=2) < 0.9).mean() > 0.002
 
 
-def test_lines_go_through_the_values(report, tmp_path, monkeypatch):
-    """With everything, and with noise on all modalities, not on one."""
-    drawn = []
-    monkeypatch.setattr("training.robustness_report.save", lambda figure, path: drawn.append(figure))
+@pytest.fixture
+def drawn(monkeypatch):
+    figures = []
+    monkeypatch.setattr("training.robustness_report.save", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def test_bars_are_the_drops(report, tmp_path, drawn):
     report.plot(tmp_path / "x.png", "x")
-    bars, lines = drawn[0].axes
-    points = [container.lines[0].get_xydata().tolist() for container in lines.containers]
-    assert points[0] == [[0.0, pytest.approx(0.82)], [0.5, pytest.approx(0.71)]]
-    assert points[1] == [[0.0, 0.5], [0.5, 0.5]]
+    (bars,) = drawn[0].axes  # with noise of one probability there is no line to draw
     assert [label.get_text() for label in bars.get_yticklabels()][:3] == [
         "only text+audio",
         "only text+vision",
@@ -254,3 +255,19 @@ def test_lines_go_through_the_values(report, tmp_path, monkeypatch):
     ]
     widths = [patch.get_width() for patch in bars.containers[1].patches]
     assert len(widths) == 10 and widths[2] == pytest.approx(25.0)
+
+
+def test_lines_go_through_the_values(tmp_path, drawn):
+    """Of several probabilities: from everything on, for noise on all modalities and on each."""
+    several = conditions(MODALITIES, [0.25, 0.5])
+    values = [0.9 - 0.01 * i for i in range(len(several))]
+    names = {condition.name: value for condition, value in zip(several, values, strict=True)}
+    results = measured("a", "seed_1", values, probabilities=[0.25, 0.5])
+    RobustnessReport(SENTIMENT, results).plot(tmp_path / "x.png", "x")
+    bars, *panels = drawn[0].axes
+    assert len(bars.get_yticklabels()) == 6
+    assert [panel.get_title() for panel in panels] == [f"noise on {place}" for place in ("all", *MODALITIES)]
+    for panel, place in zip(panels, ("all", *MODALITIES), strict=True):
+        (container,) = panel.containers
+        expected = [[0.0, 0.9], *([p, names[f"noise {p:g} on {place}"]] for p in (0.25, 0.5))]
+        np.testing.assert_allclose(container.lines[0].get_xydata(), expected)
