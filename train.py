@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import sys
 
+from datasets import disable_progress_bars
 from huggingface_hub.errors import StrictDataclassError
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainerState, set_seed
 from transformers.utils.logging import disable_progress_bar
@@ -166,6 +167,7 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(logging.INFO)
     disable_progress_bar()
+    disable_progress_bars()
     try:
         main(sys.argv[1:])
     except (ValueError, OSError, StrictDataclassError) as error:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from transformers import BertConfig, BertModel
 
 import train
+from training.factory import word_tokenizer
 
 torch.set_num_threads(1)  # the models here are so small that more threads only wait for each other
 
@@ -87,6 +89,15 @@ def make_mmsa_content():
         }
 
     return {name: split(name, samples) for name, samples in (("train", 24), ("valid", 8), ("test", 9))}
+
+
+def tiny_text_encoder(folder):
+    """A BERT of a few words with its tokenizer, saved in the way of a pretrained one; returns the folder."""
+    tokenizer = word_tokenizer(["IT WAS REALLY GOOD"], {"max_position_embeddings": 128})
+    tokenizer.save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=128, **sizes)).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

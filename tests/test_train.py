@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
 import train
+from tests.conftest import tiny_text_encoder
 from training.label_generation import SelfMMLabelGenerator
 from training.progress import EpochLine
 
@@ -372,23 +373,11 @@ def test_the_recipes_of_the_real_files_run(corpus, tmp_path, monkeypatch):
         train.main(arguments)
     arguments += ["--early_stopping_patience", "null"]
     if corpus == "text_timing":
-        arguments += ["--text_encoder", str(tiny_bert_of_words(tmp_path / "encoder"))]
+        arguments += ["--text_encoder", str(tiny_text_encoder(tmp_path / "encoder"))]
     results = train.main(arguments)
     assert results["test_mae"] < 2
     table = pq.read_table(tmp_path / "run" / "predictions_test.parquet")
     assert table["vision_prediction"].null_count == (len(table) if corpus == "text_timing" else 0)
-
-
-def tiny_bert_of_words(folder):
-    from transformers import BertConfig, BertModel
-
-    from training.factory import word_tokenizer
-
-    tokenizer = word_tokenizer(["IT WAS REALLY GOOD"], {"max_position_embeddings": 128})
-    tokenizer.save_pretrained(folder)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=128, **sizes)).save_pretrained(folder)
-    return folder
 
 
 def test_only_the_safe_reader_opens_pickles():

@@ -19,6 +19,8 @@ MODELS = {
     "self_mm": {f"{part}_size": 8 for part in ("audio_hidden", "vision_hidden", "fusion", *MODALITIES)},
     "sugrm": {"common_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2},
     "mmlatch": {"hidden_size": 8},
+    "ucrn": {"hidden_size": 6, "num_hidden_layers": 1},
+    "delta_attention": {"hidden_size": 8, "num_attention_heads": 2, "target": "sentiment"},
 }
 
 
@@ -81,9 +83,10 @@ def test_self_mm_needs_one_width_for_labels_from_a_common_space(write_recipe, tm
         assert f"model.{name}_size" in message
 
 
-@pytest.mark.parametrize("label_generation", ["self_mm", "sugrm"])
-def test_an_architecture_without_unimodal_tasks_takes_no_labels(write_recipe, tmp_path, label_generation):
-    message = refused([write_recipe("mmlatch", label_generation)], tmp_path / "out")
+@pytest.mark.parametrize("label_generation", ["self_mm", "sugrm", "human"])
+@pytest.mark.parametrize("model_type", ["mmlatch", "ucrn", "delta_attention"])
+def test_an_architecture_without_unimodal_tasks_takes_no_labels(write_recipe, tmp_path, model_type, label_generation):
+    message = refused([write_recipe(model_type, label_generation)], tmp_path / "out")
     assert f"`label_generation: {label_generation}`" in message and "none" in message
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from string import Template
@@ -66,7 +67,9 @@ TASKS = {
     ),
 }
 METRICS = {
-    "sentiment": "`acc2_has0` and `f1_has0` tell negative from non-negative, `acc2_non0` and `f1_non0` negative from "
+    "sims": "`mae` and `corr` are those of predictions clipped to [-1, 1]; `acc2` and `f1` tell positive from the "
+    "rest; F1 is weighted by the labels' frequencies.",
+    "mosi": "`acc2_has0` and `f1_has0` tell negative from non-negative, `acc2_non0` and `f1_non0` negative from "
     "positive, without the samples whose label is zero; F1 is weighted by the labels' frequencies.",
     "emotions": "`acc_`, `wa_` and `f1_` are, per emotion and averaged, the accuracy, the mean of recall and "
     "specificity, and the F1 weighted by the labels' frequencies; `acc6` is how often the highest score is that of a "
@@ -93,7 +96,7 @@ def write_card(
             size = getattr(model.config, f"{modality}_feature_size")
             inputs.append(f"- {modality}: {size} features per step (feature set: {feature_set})")
     metrics = [key.removeprefix("test_") for key in results if key.startswith("test_")]
-    rows = [f"| {m} | {results[f'valid_{m}']:.4f} | {results[f'test_{m}']:.4f} |" for m in metrics]
+    rows = [f"| {m} | {_number(results.get(f'valid_{m}'))} | {_number(results[f'test_{m}'])} |" for m in metrics]
     front = {
         "library_name": "transformers",
         "pipeline_tag": "text-classification",
@@ -106,7 +109,9 @@ def write_card(
                         "task": {"type": "text-classification", "name": "multimodal sentiment analysis"},
                         "dataset": {"name": corpus.name, "type": "custom", "split": "test"},
                         "metrics": [
-                            {"type": m, "name": m, "value": round(float(results[f"test_{m}"]), 4)} for m in metrics
+                            {"type": m, "name": m, "value": round(float(results[f"test_{m}"]), 4)}
+                            for m in metrics
+                            if math.isfinite(results[f"test_{m}"])
                         ],
                     }
                 ],
@@ -117,7 +122,7 @@ def write_card(
     low, high = (f"{bound:g}" for bound in model.config.label_range)
     task, outputs = (Template(text).substitute(low=low, high=high) for text in TASKS[model.config.target])
     heads = [m for m in MODALITIES if results.get(f"test_{m}_{metrics[0]}") is not None]
-    if heads or hasattr(model.config, "unimodal_tasks"):
+    if heads or getattr(model.config, "unimodal_tasks", None):
         outputs += "; text_logits, audio_logits and vision_logits are those of one modality alone"
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         front_matter=yaml.safe_dump(front, sort_keys=False).strip(),
@@ -133,7 +138,7 @@ def write_card(
         sha256=f"\nSHA-256 of the file: `{corpus.sha256}`\n" if corpus.sha256 else "",
         notes="\n".join(f"- {note}" for note in corpus.notes),
         results="\n".join(rows),
-        metrics=METRICS["emotions" if recipe.target.of_emotions else "sentiment"],
+        metrics=METRICS["emotions" if recipe.target.of_emotions else recipe.metric_convention],
         stages=_stages(stages or {}),
         selection=recipe.stage_list()[-1].training["metric_for_best_model"],
         epochs=f"{results['epochs']:g}",
@@ -145,6 +150,14 @@ def write_card(
         .to_yaml()
         .strip(),
     )
+
+
+def _number(value: float | None) -> str:
+    """
+    Some results are not defined, such as the recall of an emotion that no sample of a split has; and a modality's own
+    predictions have none on a split that lacks it.
+    """
+    return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
 def _stages(stages: dict[str, dict[str, float]]) -> str:

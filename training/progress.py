@@ -24,8 +24,10 @@ class EpochLine(TrainerCallback):
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         if not state.is_world_process_zero:
             return
-        shown = [f"{name} {metrics[f'eval_{name}']:.4f}" for name in self.SHOWN if f"eval_{name}" in metrics]
-        if not shown or "loss" in str(args.metric_for_best_model):
+        chosen = str(args.metric_for_best_model).removeprefix("eval_")
+        names = dict.fromkeys((*self.SHOWN, *([] if chosen == "loss" else [chosen])))
+        shown = [f"{name} {metrics[f'eval_{name}']:.4f}" for name in names if f"eval_{name}" in metrics]
+        if not shown or chosen == "loss":
             shown = [f"loss {metrics['eval_loss']:.4f}"]
         loss = "" if self.loss is None else f"training loss {float(self.loss):.4f}, "
         print(f"epoch {state.epoch:g}: {loss}validation {' '.join(shown)}", flush=True)  # noqa: T201

@@ -184,7 +184,7 @@ class Recipe:
                     raise ValueError(f"`stages.{number}.{section}` must be a mapping; got {stage[section]!r}.")
             for key in set(stage.get("training") or {}) & {*PER_RUN_FIELDS, "seed"}:
                 raise ValueError(f"`stages.{number}.training.{key}` belongs to the run; set it for all stages.")
-        names = [str(stage.get("name", "")) for stage in self.stages]
+        names = ["" if stage.get("name") is None else str(stage["name"]) for stage in self.stages]
         if not all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names) or len(set(names)) < len(names):
             raise ValueError(
                 f"`stages` need a `name` each, of letters, digits, _ and -, and no two the same; got {names!r}."
@@ -311,6 +311,9 @@ class Recipe:
         if section.get("greater_is_better") is None and section.get("metric_for_best_model"):
             name = str(section["metric_for_best_model"]).removeprefix("eval_")
             section["greater_is_better"] = name != "loss" and greater_is_better(name)
+        if section.get("lr_scheduler_type") == "reduce_lr_on_plateau":  # whose own default is a metric that falls
+            mode = "max" if section.get("greater_is_better") else "min"
+            section["lr_scheduler_kwargs"] = {"mode": mode, **(section.get("lr_scheduler_kwargs") or {})}
         section["remove_unused_columns"] = False
         parser = _TrainingParser(TrainingArguments)  # type: ignore[arg-type]
         takes_list = {action.dest for action in parser._actions if action.nargs in ("+", "*")}
@@ -422,8 +425,8 @@ def _override(content: dict[str, Any], name: str, value: Any) -> None:
     elif name in training_fields:
         content["training"] = {**(content.get("training") or {}), name: value}
         # It holds for every stage, whatever the recipe says of a single one.
-        for stage in content.get("stages") or []:
-            if isinstance(stage, dict) and isinstance(stage.get("training"), dict):
+        for stage in _stages_in(content):
+            if isinstance(stage.get("training"), dict):
                 stage["training"].pop(name, None)
     else:
         check_keys("", {name: None}, recipe_fields + training_fields)
@@ -431,7 +434,7 @@ def _override(content: dict[str, Any], name: str, value: Any) -> None:
 
 def _stage_of(content: dict[str, Any], keys: list[str]) -> dict[str, Any]:
     """The stage that `--stages.NAME.field` names."""
-    stages = [stage for stage in content.get("stages") or [] if isinstance(stage, dict)]
+    stages = _stages_in(content)
     names = [str(stage.get("name")) for stage in stages]
     if len(keys) < 2 or keys[1] not in names:
         raise ValueError(
@@ -439,6 +442,12 @@ def _stage_of(content: dict[str, Any], keys: list[str]) -> dict[str, Any]:
             f"{', '.join(names) or 'no stages'}."
         )
     return stages[names.index(keys[1])]
+
+
+def _stages_in(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The stages of a recipe that is not checked yet."""
+    stages = content.get("stages")
+    return [stage for stage in stages if isinstance(stage, dict)] if isinstance(stages, list) else []
 
 
 def _check_number(name: str, value: Any, minimum: float, whole: bool = False) -> None:

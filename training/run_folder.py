@@ -43,6 +43,11 @@ class RunFolder:
         self.path = Path(path)
         self.recipe = recipe
         self.resume = None if resume is None or str(resume).lower() in ("false", "none") else str(resume)
+        if recipe.stages and self.resume is not None and self.resume.lower() != "true":
+            raise ValueError(
+                f"--resume_from_checkpoint {self.resume} names a checkpoint, but the recipe has stages, which go on "
+                "where they stopped: give --resume_from_checkpoint true."
+            )
         self._check()
 
     def _check(self) -> None:
@@ -95,11 +100,6 @@ class RunFolder:
         needs_labels = self.recipe.label_generation not in ("none", "human")
         path = self.stage(stage).path
         if self.resume.lower() != "true":
-            if stage.name:
-                raise ValueError(
-                    f"--resume_from_checkpoint {self.resume} names a checkpoint, but the recipe has stages, which go "
-                    "on where they stopped: give --resume_from_checkpoint true."
-                )
             if not checkpoint_is_whole(self.resume, needs_labels):
                 raise ValueError(f"--resume_from_checkpoint {self.resume} is not a whole checkpoint of this run.")
             return self.resume
@@ -135,7 +135,7 @@ class RunFolder:
 class StageFolder:
     """
     What a stage of a run leaves: `model.safetensors`, the weights that the next one starts from, and, last of all,
-    `stage.json`, numbers of it.
+    `stage.json`, numbers of it. Its checkpoints, of no use from then on, are deleted.
     """
 
     def __init__(self, path: Path):
@@ -154,6 +154,8 @@ class StageFolder:
             save_model(model, str(temporary))
         with whole_file(self.path / STAGE_FILE) as temporary:
             temporary.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+        for checkpoint in self.path.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
 
 
 def differences(recipe_file: Path, recipe: Recipe, ignored: Sequence[str] = ()) -> list[str]:

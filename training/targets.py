@@ -35,10 +35,15 @@ class Target:
     convention: str = "mosi"
 
     def __post_init__(self):
-        if self.name not in TARGETS:
+        if not isinstance(self.name, str) or self.name not in TARGETS:
             raise ValueError(
                 f"`target` must be one of {', '.join(TARGETS)} for data of this project; got {self.name!r}. Labels of "
                 "your own need a training loop of your own."
+            )
+        if self.name == "sentiment7" and self.convention == "sims":
+            raise ValueError(
+                "`model.target: sentiment7` has the classes -3 to 3, but `metric_convention: sims` is for sentiments "
+                "from -1 to 1; choose the target sentiment or sentiment2, or metric_convention: mosi."
             )
 
     @property
@@ -131,6 +136,7 @@ class Target:
         predictions = scores[:, 0]
         if self.name != "sentiment":
             values = np.array([-1.0, 1.0]) if self.name == "sentiment2" else np.arange(-3.0, 4.0)
-            predictions = values[scores.argmax(axis=1)]
+            # What is not finite has no most probable class; the metric names the sample.
+            predictions = np.where(np.isfinite(scores).all(axis=1), values[scores.argmax(axis=1)], np.nan)
         found = regression_metrics(predictions, references, ids=ids, convention=self.convention)
         return {name: found[name] for name in self.metric_names}

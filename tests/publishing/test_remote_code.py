@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from modeling import MMLatchModel, SelfMMModel, SugrmModel
+from modeling import DeltaAttentionModel, MMLatchModel, SelfMMModel, SugrmModel, UcrnModel
 from processing import MultimodalProcessor
 from processing.processing_multimodal import fit_normalization
 from publishing.remote_code import PACKAGES, auto_map, relative_imports, write_remote_code
@@ -26,7 +26,7 @@ FILES = {
     **dict.fromkeys(("configuration_multimodal", "configuration_multitask", "configuration_self_mm"), "configuration"),
     **dict.fromkeys(("modeling_multimodal", "modeling_multitask", "modeling_self_mm"), "modeling"),
     **dict.fromkeys(("attention", "modality_sequence", "multimodal_transformer", "recalibration"), "modeling"),
-    **dict.fromkeys(("recurrent", "sparse_phased_transformer"), "modeling"),
+    **dict.fromkeys(("recurrent", "sparse_phased_transformer", "transformer"), "modeling"),
     "processing_multimodal": "processing",
 }
 NAMES = sorted(f"{stem}.py" for stem in FILES)
@@ -58,7 +58,8 @@ for folder, samples in json.loads(sys.argv[1]):
         with torch.no_grad():
             logits = model(**processor(**samples)).logits.tolist()
         classes = [type(part).__name__ for part in (config, model, processor)]
-        answers.append({"classes": classes, "modalities": config.modalities, "logits": logits})
+        target = [config.target, config.problem_type, config.output_names]
+        answers.append({"classes": classes, "modalities": config.modalities, "target": target, "logits": logits})
 print(json.dumps(answers))
 """
 
@@ -105,10 +106,17 @@ def as_a_stranger(questions, tmp_path):
 
 def test_checkpoints_predict_where_the_project_is_not_installed(tmp_path):
     questions, expected = [], []
-    kinds = [(SelfMMModel, True), (SelfMMModel, False), (SugrmModel, True), (MMLatchModel, True)]
-    for number, (model_class, text) in enumerate(kinds):
+    kinds = [
+        (SelfMMModel, True, "sentiment"),
+        (SelfMMModel, False, "sentiment2"),
+        (SugrmModel, True, "sentiment7"),
+        (MMLatchModel, True, "emotions"),
+        (UcrnModel, True, "emotions"),
+        (DeltaAttentionModel, True, "emotion"),
+    ]
+    for number, (model_class, text, target) in enumerate(kinds):
         folder = tmp_path / "org" / f"{model_class.__name__}.tiny-{number}"
-        model, processor = checkpoint(folder, text, model_class)
+        model, processor = checkpoint(folder, text, model_class, target=target)
         samples = {**SAMPLES, **(TEXTS if text else {})}
         with torch.no_grad():
             logits = model(**processor(**samples)).logits
@@ -116,10 +124,12 @@ def test_checkpoints_predict_where_the_project_is_not_installed(tmp_path):
         questions.append((str(folder), samples))
         expected += [(logits, model)] * 2
     answers = as_a_stranger(questions, tmp_path)
-    assert len(answers) == len(expected) == 8
+    assert len(answers) == len(expected) == 2 * len(kinds)
     for answer, (logits, model) in zip(answers, expected, strict=True):
         assert answer["classes"] == [type(model.config).__name__, type(model).__name__, "MultimodalProcessor"]
         assert tuple(answer["modalities"]) == model.config.modalities
+        config = model.config
+        assert answer["target"] == [config.target, config.problem_type, list(config.output_names)]
         torch.testing.assert_close(torch.tensor(answer["logits"]), logits, atol=1e-6, rtol=1e-6)
 
 

@@ -147,6 +147,35 @@ def test_sections_are_those_with_results(comparison):
     assert "Validation split" not in text and "Generated labels" not in text
 
 
+def test_own_predictions_have_sections_of_their_own():
+    """Of the test split, a modality each, below that of the prediction from all; those of validation are in the csv."""
+    own = {"test_text_acc6": 0.25, "test_text_f1_happy": 0.5, "test_vision_acc6": 0.125, "valid_text_acc6": 0.75}
+    runs = [{"seed": 1, "test_acc6": 0.5, "valid_acc6": 0.625, "epochs": 5.0, **own, "train_text_label_shift": 0.1}]
+    text = Comparison({"a": runs, "b": [{"seed": 1, "test_acc6": 0.375}]}, 1).markdown("x")
+    sections = dict(section.split("\n\n", 1) for section in text.split("\n## ")[1:])
+    assert list(sections) == [
+        *("Test split", "Cost", "Test split, text alone", "Test split, vision alone"),
+        *("Validation split", "Generated labels"),
+    ]
+    header = [line for line in text.splitlines() if line.startswith("| |")]
+    assert header == [
+        *("| | seeds | acc6 |", "| | seeds | epochs |", "| | seeds | acc6 | f1_happy |", "| | seeds | acc6 |"),
+        *("| | seeds | acc6 |", "| | seeds | text_label_shift |"),
+    ]
+    assert cells(text, "a", "acc6") == ["50.0", "25.0", "12.5", "62.5"]
+    assert cells(text, "b", "acc6") == ["37.5", "-", "-", "-"] and cells(text, "a", "f1_happy") == ["50.0"]
+    assert cells(text, "a", "text_label_shift") == ["0.100"]
+
+
+def test_own_predictions_in_the_files(tmp_path):
+    runs = [{"seed": seed, "test_mae": 1.0 + seed, "valid_audio_mae": 2.0 + seed} for seed in (0, 1)]
+    comparison = Comparison({"a": runs}, 2)
+    (row,) = read_csv(comparison.write(tmp_path, "x")[1])
+    assert (row["test_mae_mean"], row["valid_audio_mae_mean"]) == ("1.5", "2.5")
+    assert "valid_audio_mae" in read_csv(tmp_path / "runs.csv")[0]
+    assert "audio" not in comparison.markdown("x")
+
+
 @pytest.mark.parametrize(
     "results",
     [

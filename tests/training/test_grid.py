@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from training.factory import build_model, word_tokenizer
+from training.factory import build_model, model_of_stage, word_tokenizer
 from training.grid import expand
 from training.label_generation import LABEL_GENERATORS
 
@@ -17,8 +17,12 @@ MEANT_FOR = {
     "sugrm_table_3": ("mosi", "context", "text_timing"),
     "sugrm_table_4": ("mosi", "context", "text_timing"),
     "mmlatch_table_2": ("mosei", "context"),
+    "ucrn_table_6": ("mosi", "mosei", "context", "synthetic"),
+    "delta_attention_table_2": ("mosei", "context", "synthetic"),
     "label_recovery": (None,),
 }
+# Trained end to end as it is, so that this variant changes nothing.
+THE_SAME = {("delta_attention_table_2", "context"): [("Fused", "Fused, end to end")]}
 BASE = {
     "model_type": "self_mm",
     "synthetic": {"train": 12},
@@ -142,6 +146,7 @@ def test_corpus(write, variants):
         ("training.run_name", "--a"),
         ("training.run_name", "1e-5"),
         ("training.run_name", "two\nlines"),
+        ("stages", []),
     ],
     ids=repr,
 )
@@ -159,6 +164,17 @@ def test_what_a_variant_does_not_name_stays(variants):
     recipe = variants("{a: {model.fusion_size: 4, early_stopping_patience: null}}")["a"].recipe()
     assert recipe.model == {"fusion_size": 4, "text_size": 8} and recipe.early_stopping_patience is None
     assert recipe.normalize == ["audio"] and recipe.training["learning_rate"] == 1e-3
+
+
+def test_stages_of_variants(variants):
+    heads = "{name: heads, frozen: [text_encoder], training: {max_steps: 3}}"
+    stages = f"label_generation: none, stages: [{heads}, {{name: all}}]"
+    found = variants(f"{{own: {{{stages}}}, more: {{{stages}, stages.all.model.fusion_dropout: 0.5}}}}")
+    heads, every = found["own"].recipe().stage_list()
+    assert (heads.frozen, heads.training["max_steps"], every.model) == (["text_encoder"], 3, {})
+    assert found["more"].recipe().stage_list()[1].model == {"fusion_dropout": 0.5}
+    with pytest.raises(ValueError, match="^lost: --stages.head must name a stage.*no stages"):
+        variants("{lost: {stages.head.frozen: [x]}}")["lost"].recipe()
 
 
 def test_overrides_come_after_a_variants_own(variants):
@@ -256,7 +272,7 @@ def test_every_grid_is_meant_for_something():
 )
 def test_grids_of_the_project(name, corpus, tmp_path):
     """Each variant is a recipe whose model can be built, with labels that it can train on; no two are the same."""
-    data = () if corpus is None else ("--data_file", "x.pkl")
+    data = () if corpus in (None, "synthetic") else ("--data_file", "x.pkl")
     found = expand([ABLATIONS / f"{name}.yaml"], data, corpus)
     assert len(found) == len(yaml.safe_load((ABLATIONS / f"{name}.yaml").read_text())["variants"])
     resolved = {}
@@ -266,16 +282,24 @@ def test_grids_of_the_project(name, corpus, tmp_path):
         assert recipe.training_arguments().seed == recipe.training["seed"]
         model = build_model(recipe, stand_in(recipe))
         assert model.config.modalities == ("text", "audio", "vision"), variant.name
+        start = model.config.to_dict()
+        for stage in recipe.stage_list():
+            model = model_of_stage(model, stage)
+            recipe.training_arguments(stage)
         if recipe.label_generation in LABEL_GENERATORS:
             LABEL_GENERATORS[recipe.label_generation].check_states(model.state_sizes)
-        resolved[variant.name] = (recipe.label_generation, recipe.label_generator, model.config.to_dict())
+        resolved[variant.name] = (recipe.label_generation, recipe.label_generator, recipe.stages, start)
     for one, other in combinations(resolved, 2):
-        assert resolved[one] != resolved[other], (one, other)
+        same = (one, other) in THE_SAME.get((name, corpus), [])
+        assert (resolved[one] == resolved[other]) == same, (one, other)
 
 
 def stand_in(recipe):
-    """A processor's part in building the model; pretrained encoders are taken for features, to load none."""
+    """A processor's part in building the model; in place of a pretrained encoder there is a small one, to load none."""
     sizes = {"text_feature_size": 6, "audio_feature_size": 5, "vision_feature_size": 4}
+    if recipe.text_encoder is not None:
+        recipe.text_encoder = None
+        recipe.model["text_config"] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     text_config = recipe.model.get("text_config")
     if text_config is None:
         return SimpleNamespace(text_input="values", **sizes)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from training import progress
-from training.progress import EpochSeconds, peak_memory_mb
+from training.progress import EpochLine, EpochSeconds, peak_memory_mb
+from training.targets import Target
 
 
 @pytest.fixture
@@ -18,6 +19,33 @@ def clock(monkeypatch):
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
+
+
+def printed(capsys, metrics, metric="mae", loss=None, main=True):
+    line = EpochLine()
+    state = SimpleNamespace(epoch=2.0, is_world_process_zero=main)
+    line.on_log(None, state, None, {} if loss is None else {"loss": loss})
+    line.on_log(None, state, None, {"text_label_shift": 0.1})  # a log without a loss leaves it as it was
+    line.on_evaluate(SimpleNamespace(metric_for_best_model=metric), state, None, metrics)
+    return capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("sentiment", ("mae", "corr", "acc7", "acc5", "acc2_non0")),
+        ("sentiment2", ("acc2_non0", "acc2_has0")),  # the one it chooses by, too
+        ("sentiment7", ("mae", "corr", "acc7", "acc5", "acc2_non0")),
+        ("emotions", ("acc6", "acc_avg", "wa_avg", "f1_avg")),
+        ("emotion", ("acc6", "acc_avg", "wa_avg", "f1_avg")),
+    ],
+)
+def test_a_line_shows_the_metrics_of_the_target(capsys, target, shown):
+    metrics = {f"eval_{name}": 0.5 for name in Target(target).metric_names} | {"eval_loss": 1.25}
+    line = printed(capsys, metrics, Target(target).selection, loss="0.7")
+    assert line == "epoch 2: training loss 0.7000, validation " + " ".join(f"{name} 0.5000" for name in shown)
+    assert printed(capsys, metrics, "eval_loss") == "epoch 2: validation loss 1.2500"  # a stage that has no other
+    assert printed(capsys, metrics, main=False) == ""
 
 
 def begin(timer, epoch):

@@ -6,7 +6,8 @@ from enum import Enum
 from pathlib import Path
 
 import pytest
-from transformers import CONFIG_MAPPING, TrainingArguments
+import torch
+from transformers import CONFIG_MAPPING, TrainingArguments, get_scheduler
 
 from training.label_generation import LABEL_GENERATORS
 from training.recipe import PER_RUN_FIELDS, TRAINING_DEFAULTS, Recipe, load_yaml
@@ -62,7 +63,8 @@ def test_file(recipe_file):
     assert recipe.data_file is None
     assert recipe.label_generation == "self_mm" and recipe.label_generator == {"clip": False}
     assert recipe.normalize == ["audio"] and recipe.model == {"fusion_size": 16}
-    assert recipe.training == {**TRAINING_DEFAULTS, "learning_rate": 1e-5, "num_train_epochs": 3, "seed": 7}
+    own = {"metric_for_best_model": "mae", "learning_rate": 1e-5, "num_train_epochs": 3, "seed": 7}
+    assert recipe.training == {**TRAINING_DEFAULTS, **own}
 
 
 def test_numbers_with_exponent_are_numbers(recipe_file):
@@ -119,6 +121,26 @@ def test_direction_of_the_metric(recipe_file, metric, greater):
     opposite = str(not greater).lower()
     recipe = read(recipe_file, "--output_dir", "x", "--metric_for_best_model", metric, "--greater_is_better", opposite)
     assert recipe.training_arguments().greater_is_better is not greater
+
+
+@pytest.mark.parametrize(
+    ("target", "improving"), [("sentiment", (0.9, 0.8, 0.7, 0.6)), ("sentiment2", (0.6, 0.7, 0.8, 0.9))]
+)
+def test_a_rate_that_waits_for_the_metric_knows_its_direction(recipe_file, target, improving):
+    """It falls where the metric gets worse, and not where it gets better."""
+    kwargs = ("--lr_scheduler_type", "reduce_lr_on_plateau", "--lr_scheduler_kwargs", "{factor: 0.5, patience: 1}")
+    recipe = read(recipe_file, *kwargs, "--output_dir", "x", "--model.target", target)
+    arguments = recipe.training_arguments()
+    for values, falls in ((improving, False), (improving[::-1], True)):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        given = {"optimizer": optimizer, "scheduler_specific_kwargs": arguments.lr_scheduler_kwargs}
+        scheduler = get_scheduler(arguments.lr_scheduler_type, **given)
+        for value in values:
+            scheduler.step(value)
+        assert (optimizer.param_groups[0]["lr"] < 1) == falls
+    kept = read(recipe_file, *kwargs[:2], "--output_dir", "x", "--lr_scheduler_kwargs", "{mode: max}")
+    assert kept.training_arguments().lr_scheduler_kwargs["mode"] == "max"
+    assert "mode" not in recipe.training["lr_scheduler_kwargs"]  # the recipe stays as it was written
 
 
 def typed(value):
@@ -238,6 +260,8 @@ def test_recipes_of_the_project(path, tmp_path):
     recipe.training["output_dir"] = str(tmp_path / "run")
     arguments = recipe.training_arguments()
     assert arguments.output_dir == str(tmp_path / "run") and arguments.seed == recipe.training["seed"]
+    for stage in recipe.stage_list():
+        assert recipe.training_arguments(stage).seed == arguments.seed
     config = CONFIG_MAPPING[recipe.model_type](**{"audio_feature_size": 5, "vision_feature_size": 4, **recipe.model})
     assert config.modalities
     if recipe.label_generation in LABEL_GENERATORS:

@@ -18,13 +18,13 @@ from modeling import SelfMMModel
 from processing import MultimodalProcessor
 from training.collator import MultimodalCollator
 from training.corpus import prepare_split
-from training.factory import word_tokenizer
+from training.factory import model_of_stage, word_tokenizer
 from training.label_callback import STATE_FILE
 from training.label_generation import SelfMMLabelGenerator
 from training.prediction import predict_rows
-from training.recipe import Recipe
+from training.recipe import Recipe, Stage
 from training.sampler import BucketSampler
-from training.trainer import MultimodalTrainer
+from training.trainer import MASKS, MultimodalTrainer, frozen_modules
 
 ROOT = Path(__file__).resolve().parents[2]
 MODALITIES = ("text", "audio", "vision")
@@ -60,7 +60,16 @@ class Setting:
         rows = self.splits["train"]
         return SelfMMLabelGenerator(rows["id"][:], rows["label"][:], tasks, (-3, 3))
 
-    def trainer(self, folder, generator=None, model=None, optimizer=None, trainer_class=MultimodalTrainer, **training):
+    def trainer(
+        self,
+        folder,
+        generator=None,
+        model=None,
+        optimizer=None,
+        trainer_class=MultimodalTrainer,
+        modality_dropout=0.0,
+        **training,
+    ):
         recipe = Recipe.from_dict(
             {
                 **{"model_type": "self_mm", "synthetic": {}},
@@ -79,6 +88,7 @@ class Setting:
             train_dataset=self.splits["train"],
             eval_dataset=self.splits["valid"],
             optimizer_settings=optimizer,
+            modality_dropout=modality_dropout,
             label_generator=generator,
         )
 
@@ -406,6 +416,152 @@ def test_bf16_trains(setting, tmp_path):
     # Representations did come in half precision: float32 values that fit into bfloat16.
     features = generator.spaces["fusion"].features
     assert torch.equal(features, features.bfloat16().float()) and features.abs().max() > 0
+
+
+# Modality dropout
+
+
+class Masks(MultimodalTrainer):
+    """Notes which modalities each sample of a batch has before and after the trainer had it, and the inputs' names."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.notes, forward = [], self.model.forward
+
+        def noting(**inputs):
+            self.reached = inputs
+            return forward(**inputs)
+
+        self.model.forward = noting
+
+    def compute_loss(self, model, inputs, **kwargs):
+        result = super().compute_loss(model, inputs, **kwargs)
+        masks = [name for name in MASKS.values() if name in inputs]
+        before, after = (torch.stack([x[name].any(dim=1) for name in masks], dim=1) for x in (inputs, self.reached))
+        self.notes.append((model.training, before, after, set(inputs) - set(self.reached)))
+        return result
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_modality_dropout_is_of_training_alone(setting, tmp_path, share):
+    trainer = setting.trainer(
+        tmp_path, trainer_class=Masks, modality_dropout=share, save_strategy="no", eval_strategy="epoch"
+    )
+    trainer.train()
+    trainer.predict(setting.splits["test"])
+    hidden = {
+        training: sum(int((before & ~after).sum()) for mode, before, after, _ in trainer.notes if mode == training)
+        for training in (True, False)
+    }
+    assert hidden[False] == 0 and (hidden[True] > 20 if share else hidden[True] == 0)
+    assert len(trainer.notes) == 3 * 5 + 3 + 4
+    for _, before, after, unread in trainer.notes:
+        assert not (after & ~before).any() and torch.equal(after.any(dim=1), before.any(dim=1))
+        assert unread == {"id", "references"}  # neither is an argument of forward
+
+
+def test_hidden_modalities_get_no_new_labels(setting, tmp_path):
+    """What the model did not see is no evidence: as with a modality that the sample lacks, the label stays."""
+    updated = {}
+    for share in (0.0, 0.9):
+        generator = setting.generator()
+        setting.trainer(tmp_path, generator, modality_dropout=share, num_train_epochs=2, save_strategy="no").train()
+        changed = {m: (generator.labels[m] != generator.m_labels)[:-1] for m in MODALITIES}
+        updated[share] = sum(int(rows.sum()) for rows in changed.values())
+    assert 0 < updated[0.9] < 0.6 * updated[0.0]
+
+
+def test_resumed_run_with_modality_dropout_equals_an_unbroken_one(setting, tmp_path):
+    training = {"save_strategy": "steps", "save_steps": 4, "eval_strategy": "no", "per_device_train_batch_size": 8}
+    training["num_train_epochs"] = 2
+    results = []
+    for resumed in (False, True):
+        folder, generator, checkpoint = tmp_path / str(resumed), setting.generator(), None
+        if resumed:
+            first = setting.trainer(folder, setting.generator(), modality_dropout=0.3, **training)
+            first.add_callback(StopAfter(4))
+            first.train()
+            checkpoint = str(folder / "checkpoint-4")
+        trainer = setting.trainer(folder, generator, modality_dropout=0.3, **training)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        results.append((parameters(trainer.model), state_of(generator)))
+    assert_same_state(results[0][1], results[1][1])
+    assert all(torch.equal(value, results[1][0][name]) for name, value in results[0][0].items())
+
+
+# Parts that are not trained
+
+
+def stage(trainable=None, frozen=None):
+    return Stage("one", trainable=trainable, frozen=frozen, model={}, training={}, optimizer={})
+
+
+@pytest.mark.parametrize(
+    ("parts", "largest"),
+    [
+        ({}, []),
+        ({"trainable": ["heads", "text_encoder"]}, ["audio_encoder", "vision_encoder"]),
+        (
+            {"trainable": ["heads.text", "audio_encoder", "vision_encoder", "text_encoder.encoder"]},
+            ["heads.audio", "heads.fusion", "heads.vision", "text_encoder.embeddings"],
+        ),
+        ({"trainable": ["audio_encoder"]}, ["heads", "text_encoder", "vision_encoder"]),
+        ({"frozen": ["text_encoder", "heads.audio"]}, ["heads.audio", "text_encoder"]),
+    ],
+    ids=str,
+)
+def test_frozen_modules(setting, parts, largest):
+    """The largest whole parts, none twice; a part of which something is trained is not among them."""
+    model = model_of_stage(setting.model(), stage(**parts))
+    names = {id(module): name for name, module in model.named_modules()}
+    assert sorted(names[id(module)] for module in frozen_modules(model)) == largest
+
+
+def test_a_model_of_which_nothing_is_trained(setting):
+    model = setting.model().requires_grad_(False)
+    assert frozen_modules(model) == [model]
+
+
+class Modes(MultimodalTrainer):
+    """Notes, at every forward pass in training, which modules are in training mode, and what the text encoder says."""
+
+    def compute_loss(self, model, inputs, **kwargs):
+        result = super().compute_loss(model, inputs, **kwargs)
+        if self.model.training:
+            self.modes.append({name for name, module in self.model.named_modules() if module.training})
+            self.ids += inputs["id"]
+        return result
+
+
+def test_frozen_parts_run_without_dropout(setting, tmp_path):
+    """They give the same in every epoch, and keep their weights; an evaluation between does not change that."""
+    model = setting.model(tasks=["M"], fusion_dropout=0.5)
+    for module in model.text_encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    model = model_of_stage(model, stage(frozen=["text_encoder"]))
+    seen = []
+    model.text_encoder.register_forward_hook(lambda module, args, output: seen.append(output.last_hidden_state))
+    trainer = setting.trainer(
+        tmp_path, model=model, trainer_class=Modes, save_strategy="no", eval_strategy="steps", eval_steps=2
+    )
+    trainer.modes, trainer.ids, start = [], [], parameters(model)
+    trainer.train()
+    assert len(trainer.modes) == 15 and sorted(set(trainer.ids)) == sorted(setting.splits["train"]["id"][:])
+    for modes in trainer.modes:
+        assert {"", "heads", "heads.fusion", "audio_encoder"} <= modes
+        assert not [name for name in modes if name.startswith("text_encoder")]
+    for name, value in parameters(trainer.model).items():
+        assert torch.equal(value, start[name]) == name.startswith("text_encoder"), name
+    optimized = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert optimized == {id(p) for p in model.parameters() if p.requires_grad}
+    row = setting.splits["train"][0]
+    first = {"input_ids": torch.tensor([row["input_ids"].tolist()])}
+    trainer.model.train()
+    trainer.compute_loss(trainer.model, {**first, "id": [row["id"]], "labels": torch.zeros(1)})
+    trainer.model.eval()
+    trainer.model(**first)
+    assert torch.equal(seen[-1], seen[-2])
 
 
 # Predictions
