@@ -3,7 +3,7 @@ What every architecture must do, whatever it computes.
 
 To add an architecture, add its line to `ARCHITECTURES`: from the fields that describe the inputs to a small
 configuration. Every test then runs for it over every entry of `INPUTS`, and for a variant,
-`<model_type>-<what>`, over two of them.
+`<model_type>-<what>`, over two of them; where the head or the loss matters, also for every target.
 """
 
 import copy
@@ -71,7 +71,7 @@ ARCHITECTURES = {
         **inputs,
     ),
 }
-ARCHITECTURES |= {  # every architecture has every target
+TARGETED = {  # every architecture with every target
     f"{architecture}-{target}": partial(make, target=target)
     for architecture, make in ARCHITECTURES.items()
     for target in TARGETS
@@ -102,21 +102,20 @@ ARGUMENTS = {
 SUBSETS = ("text", "audio", "vision", "text+audio", "text+vision", "audio+vision", "text+audio+vision")
 
 
-def each(inputs):
-    """Every architecture with all inputs; its variants, after a hyphen, with those that differ most; targets with
-    one."""
-
-    def chosen(architecture):
-        variant = architecture.partition("-")[2]
-        return ("bert",) if variant in TARGETS else ("bert", "no_text") if variant else inputs
-
+def each(inputs, targets=()):
+    """Every architecture with all inputs; its variants, after a hyphen, with those that differ most."""
     combinations = [
-        (architecture, name) for architecture in ARCHITECTURES for name in inputs if name in chosen(architecture)
+        (architecture, name)
+        for architecture in ARCHITECTURES
+        for name in inputs
+        if "-" not in architecture or name in ("bert", "no_text")
     ]
+    combinations += [(architecture, "bert") for architecture in targets]
     return pytest.mark.parametrize("model", combinations, indirect=True, ids="-".join)
 
 
 every_model, token_models = each(INPUTS), each(["bert", "roberta", "distilbert"])
+every_target = each(INPUTS, TARGETED)  # where the prediction's head or the loss matters
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
@@ -124,7 +123,7 @@ every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 def model(request):
     architecture, inputs = request.param
     torch.manual_seed(0)
-    config = ARCHITECTURES[architecture](**copy.deepcopy(INPUTS[inputs]))
+    config = {**ARCHITECTURES, **TARGETED}[architecture](**copy.deepcopy(INPUTS[inputs]))
     return MODEL_MAPPING[type(config)](config).eval()
 
 
@@ -200,7 +199,7 @@ def assert_finite_gradients(model, batch):
         assert torch.isfinite(parameter.grad).all(), f"{name} has a gradient that is not finite"
 
 
-@every_model
+@every_target
 def test_config_round_trip(model, tmp_path):
     model.config.save_pretrained(tmp_path / "first")
     config = type(model.config).from_pretrained(tmp_path / "first")
@@ -224,7 +223,7 @@ def test_unknown_config_key_names_the_nearest_one(architecture, tmp_path):
         type(config).from_pretrained(tmp_path)
 
 
-@every_model
+@every_target
 @pytest.mark.parametrize("auto_class", ["AutoModel", "AutoModelForSequenceClassification"])
 def test_save_and_load(model, auto_class, tmp_path):
     """Loading builds the model on the meta device: what `__init__` computes there must come back."""
@@ -276,7 +275,7 @@ def test_loss_is_divided_under_gradient_accumulation(architecture):
     assert MODEL_MAPPING[type(ARCHITECTURES[architecture](**FEATURES))].accepts_loss_kwargs is False
 
 
-@every_model
+@every_target
 def test_outputs(model):
     batch, modalities = make_batch(model), model.config.modalities
     output = predict(model, batch)
@@ -300,7 +299,7 @@ def test_evaluation_is_deterministic_and_changes_nothing(model):
     assert model.config.to_dict() == frozen.config.to_dict()
 
 
-@every_model
+@every_target
 def test_rows_do_not_see_each_other(model):
     batch, other = make_batch(model), make_batch(model, seed=1)
     output = predict(model, batch)
@@ -327,7 +326,7 @@ def test_padding_does_not_matter(model, left, right, garbage):
         assert_finite_gradients(model, changed)
 
 
-@every_model
+@every_target
 @pytest.mark.parametrize("kept", SUBSETS)
 def test_missing_modalities(model, kept):
     missing = [modality for modality in model.config.modalities if modality not in kept.split("+")]
@@ -347,7 +346,7 @@ def test_missing_modalities(model, kept):
         model.eval()
 
 
-@every_model
+@every_target
 def test_row_without_a_modality(model):
     batch = make_batch(model)
     expected, bare = predict(model, batch), batch
@@ -360,7 +359,7 @@ def test_row_without_a_modality(model):
             assert_finite_gradients(model, changed)
 
 
-@every_model
+@every_target
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_every_parameter_learns(model, training):
     """In double precision, where little is more than nothing; of an odd number of rows, whose signs cannot cancel."""
@@ -371,7 +370,7 @@ def test_every_parameter_learns(model, training):
             assert parameter.grad.abs().max() > 1e-13, name
 
 
-@every_model
+@every_target
 def test_learns_a_batch(model):
     batch = make_batch(model)
     before, optimizer = predict(model, batch).loss, torch.optim.Adam(model.parameters(), lr=3e-3)
@@ -384,7 +383,7 @@ def test_learns_a_batch(model):
     raise AssertionError(f"{predict(model, batch).loss} after 160 steps, {before} before them")
 
 
-@every_model
+@every_target
 def test_bfloat16(model):
     batch, half = make_batch(model), copy.deepcopy(model).to(torch.bfloat16)
     shorter = {name: value for name, value in batch.items() if name not in ARGUMENTS[model.config.modalities[0]]}
@@ -427,7 +426,7 @@ def bad_inputs(model):
         yield "text_values", {**batch, "text_values": torch.zeros(ROWS, 6, 32)}
 
 
-@every_model
+@every_target
 def test_bad_input_is_named(model, subtests):
     for number, (argument, inputs) in enumerate(bad_inputs(model)):
         with subtests.test(f"{number}: {argument}"), pytest.raises(ValueError, match=rf"\b{argument}\b"):
