@@ -17,8 +17,8 @@ class DeltaAttentionConfig(MultimodalConfig):
     what the paper leaves open, said at its field.
 
     Args:
-        target (`str`, *optional*, defaults to `"emotion"`): See [`MultimodalConfig`]; the paper's is one of six
-        emotions.
+        target (`str`, *optional*, defaults to `"emotion"`):
+            See [`MultimodalConfig`]; the paper's is one of six emotions.
         objective (`str`, *optional*, defaults to `"all"`):
             What is trained, and which prediction `logits` are. "text", "audio" or "vision": that modality's own
             prediction from its delta-attention; "correlation": the correlation of the modalities' encodings; "fusion":
@@ -100,11 +100,8 @@ class DeltaAttentionConfig(MultimodalConfig):
         self.check_sizes("num_hidden_layers", "num_attention_heads", "fusion_heads")
         if self.max_steps < 2:
             raise ValueError(f"`max_steps` must be at least 2, as one column cancels; got {self.max_steps}.")
-        self.check_heads(self.hidden_size)
-        if self.fusion_size % self.fusion_heads:
-            raise ValueError(
-                f"`fusion_heads` must divide `fusion_size`; got {self.fusion_heads} and {self.fusion_size}."
-            )
+        self.check_heads()
+        self.check_heads("fusion_heads", "fusion_size")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"`kernel_size` must be odd, so that a step stays where it is; got {self.kernel_size}.")
         if self.window is not None and self.window < 0:

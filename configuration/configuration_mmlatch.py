@@ -68,4 +68,4 @@ class MMLatchConfig(MultimodalConfig):
         super().__post_init__(**kwargs)
         self.check_sizes("num_hidden_layers", "num_attention_heads")
         if self.encoder == "mult":
-            self.check_heads(self.hidden_size)
+            self.check_heads()

@@ -185,14 +185,13 @@ class MultimodalConfig(PretrainedConfig):
         """Whether the model predicts one number per sample, which alone has unimodal tasks beside it."""
         return self.problem_type == "regression" and self.num_labels == 1
 
-    def check_heads(self, size: int) -> None:
+    def check_heads(self, heads: str = "num_attention_heads", size: str = "hidden_size") -> None:
         """
         Raises:
-            ValueError: where `num_attention_heads` do not divide a width.
+            ValueError: where one field, the heads of an attention, does not divide another, its width.
         """
-        heads = getattr(self, "num_attention_heads")  # noqa: B009  (a field of those who have heads)
-        if size % heads:
-            raise ValueError(f"`num_attention_heads` must divide `hidden_size`; got {heads} and {size}.")
+        if getattr(self, size) % getattr(self, heads):
+            raise ValueError(f"`{heads}` must divide `{size}`; got {getattr(self, heads)} and {getattr(self, size)}.")
 
     def _check_inputs(self) -> None:
         if self.text_config is not None and self.text_feature_size is not None:

@@ -88,7 +88,7 @@ class MultitaskConfig(MultimodalConfig):
             )
         self.check_sizes("recalibration_reduction", "num_hidden_layers", "num_attention_heads", "spt_stride")
         if self.sequence_encoder != "lstm":
-            self.check_heads(self.hidden_size)
+            self.check_heads()
 
     @property
     def unimodal_tasks(self) -> tuple[str, ...]:

@@ -92,6 +92,6 @@ class UcrnConfig(MultimodalConfig):
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
         self.check_sizes("num_hidden_layers", "num_attention_heads")
-        self.check_heads(self.hidden_size)
+        self.check_heads()
         if self.divergence_classes < 2:
             raise ValueError(f"`divergence_classes` must be at least 2; got {self.divergence_classes!r}.")
