@@ -58,9 +58,8 @@ def main(arguments: list[str]) -> None:
         logging.warning(f"The checkpoint was trained without {' and '.join(unused)}; the data's is not used.")
     if options.limit is not None:
         rows = rows.select(range(min(options.limit, len(rows))))
-    convention = recipe.metric_convention if recipe is not None else "mosi"
-    target = Target(model.config.target, convention)
-    table = predict_rows(model, processor, prepare_split(rows, processor, text), options.batch_size, convention)
+    target = Target(model.config.target, recipe.metric_convention if recipe is not None else "mosi")
+    table = predict_rows(model, processor, prepare_split(rows, processor, text), options.batch_size)
     if options.output is None:
         print(as_text(table, rows) if target.name == "sentiment" else classes_as_text(table, target))
     else:

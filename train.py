@@ -140,7 +140,7 @@ def main(arguments: list[str]) -> dict[str, float]:
         results |= {f"train_{name}": value for name, value in label_scores(generator, true_labels or {}).items()}
     predictions = {}
     for name in ("valid", "test"):
-        predictions[name] = predict_rows(model, processor, splits[name], args.eval_batch_size, recipe.metric_convention)
+        predictions[name] = predict_rows(model, processor, splits[name], args.eval_batch_size)
         metrics = table_metrics(predictions[name], target)
         results |= {f"{name}_{metric}": value for metric, value in metrics.items()}
         for head in own_predictions(model):

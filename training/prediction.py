@@ -20,9 +20,7 @@ from training.trainer import MASKS
 Change = Callable[[int, dict[str, Any]], dict[str, Any]]
 
 
-def predict_rows(
-    model, processor, rows: Dataset, batch_size: int = 32, convention: str = "mosi", change: Change | None = None
-) -> pa.Table:
+def predict_rows(model, processor, rows: Dataset, batch_size: int = 32, change: Change | None = None) -> pa.Table:
     """
     Predicts every row, in float32 or whatever the model is in, on the model's device.
 
@@ -31,7 +29,6 @@ def predict_rows(
         processor: Its processor.
         rows: A split that `training.corpus.prepare_split` prepared.
         batch_size: Samples at a time, taken by length.
-        convention: See `Target`.
         change: Called with a row's position and the row before it goes to the model; returns what goes there.
 
     Returns:
@@ -40,7 +37,7 @@ def predict_rows(
         probability each, under their names. The same again for each modality's own prediction, with `text_`, `audio_`
         or `vision_` before the name: null where the sample lacks the modality or the model has no such head.
     """
-    target = Target(model.config.target, convention)
+    target = Target(model.config.target)  # what it predicts is the same by either convention
     width = len(target.score_names)
     values = {prefix: np.full((len(rows), width), np.nan) for prefix in ("", *(f"{m}_" for m in MASKS))}
     for chosen, batch, outputs in answers(model, processor, rows, batch_size, change):

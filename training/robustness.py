@@ -351,7 +351,7 @@ class Evaluation:
                     return add_noise(position, row, condition.noisy, condition.probability)
                 return remove(row, [modality for modality in modalities if modality not in condition.kept])
 
-            table = predict_rows(model, processor, rows, self.batch_size, run.target.convention, change)
+            table = predict_rows(model, processor, rows, self.batch_size, change)
             left = np.sum([lengths[modality] for modality in condition.kept], axis=0)
             yield Measured(run, condition, table_metrics(table, run.target), int((left == 0).sum()))
 

@@ -135,7 +135,7 @@ def test_rows_change_before_the_model_sees_them(setting):
         seen.append((position, row["id"]))
         return {**row, "audio_values": row["audio_values"][:0] if position % 2 else row["audio_values"]}
 
-    table = predict_rows(model, setting.processor, rows, 4, "mosi", without_audio)
+    table = predict_rows(model, setting.processor, rows, 4, without_audio)
     plain = predict_rows(model, setting.processor, rows, 4)
     assert sorted(seen) == list(enumerate(ids))
     for position, (found, before) in enumerate(zip(table.to_pylist(), plain.to_pylist(), strict=True)):
