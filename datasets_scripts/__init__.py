@@ -1,15 +1,10 @@
 """Builders that turn the files people have into rows of one schema, on disk as Arrow."""
 
-from datasets_scripts.mmsa_pickle import (
-    MMSAPickle,
-    MMSAPickleConfig,
-    conversion_report,
-    load_mmsa_pickle,
-    prepare_mmsa_pickle,
-)
+from datasets_scripts.mmsa_pickle import MMSAPickle
 from datasets_scripts.report import ConversionReport
 from datasets_scripts.safe_pickle import UnsafePickleError, load_pickle
 from datasets_scripts.schema import EMOTIONS, MODALITIES, SPLITS, row_features
+from datasets_scripts.sources import conversion_report, load_dataset, open_source, prepare
 from datasets_scripts.synthetic import SyntheticCorpus
 
 __all__ = [
@@ -18,12 +13,12 @@ __all__ = [
     "SPLITS",
     "ConversionReport",
     "MMSAPickle",
-    "MMSAPickleConfig",
     "SyntheticCorpus",
     "UnsafePickleError",
     "conversion_report",
-    "load_mmsa_pickle",
+    "load_dataset",
     "load_pickle",
-    "prepare_mmsa_pickle",
+    "open_source",
+    "prepare",
     "row_features",
 ]

@@ -1,4 +1,4 @@
-"""Check the contents of an MMSA-style pickle as a whole and find the steps of every sequence that are data.
+"""Check the contents of an MMSA-style file as a whole and find the steps of every sequence that are data.
 
 The layout is `{train, valid, test} -> {id, raw_text, text, text_bert, audio, vision, *_lengths, regression_labels}`,
 with padded arrays. Sources: the feature files of MMSA (https://github.com/thuiar/MMSA) and Self-MM, which SUGRM and
@@ -50,7 +50,8 @@ class MMSASplit:
         lengths: per modality, the (rows,) lengths that the source declares.
         tokens: what `text_bert` holds.
         spans: per sequence column, which steps are data.
-        counts: per sequence column, counts for the report.
+        zero_sequences: per feature column, rows whose kept frames are all zero.
+        counts: per sequence column, counts for the report that the rows themselves do not tell.
     """
 
     name: str
@@ -64,6 +65,7 @@ class MMSASplit:
     lengths: dict[str, np.ndarray] = field(default_factory=dict)
     tokens: Tokens | None = None
     spans: dict[str, Spans] = field(default_factory=dict)
+    zero_sequences: dict[str, int] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def count(self, column: str, name: str, amount: int | np.integer) -> None:
@@ -288,8 +290,8 @@ def _set_spans(split: MMSASplit, modality: str, spans: Spans, occupied: np.ndarr
     column = f"{modality}_values"
     inside = spans.count_inside(occupied)
     split.spans[column] = spans
+    split.zero_sequences[column] = int(np.count_nonzero((spans.lengths > 0) & (inside == 0)))
     split.count(column, "dropped_nonzero_steps", occupied.sum() - inside.sum())
-    split.count(column, "zero_sequences", np.count_nonzero((spans.lengths > 0) & (inside == 0)))
     split.count(column, "repaired_lengths", spans.repaired)
 
 
@@ -315,7 +317,6 @@ def _count_steps(splits: list[MMSASplit]) -> None:
             else:
                 array = split.features[column.removesuffix("_values")]
             split.count(column, "padding_steps", len(array) * array.shape[1] - spans.lengths.sum())
-            split.count(column, "empty_sequences", np.count_nonzero(spans.lengths == 0))
 
 
 def _warn_of_frames(splits: list[MMSASplit], warnings: list[str]) -> None:
@@ -328,5 +329,5 @@ def _warn_of_frames(splits: list[MMSASplit], warnings: list[str]) -> None:
                 )
     for column in splits[0].spans:
         kept = sum(np.count_nonzero(split.spans[column].lengths) for split in splits)
-        if column != "input_ids" and kept == sum(split.counts[column]["zero_sequences"] for split in splits):
+        if column != "input_ids" and kept == sum(split.zero_sequences[column] for split in splits):
             warnings.append(f"every frame of `{column}` is zero; it may stand for a modality that is missing")

@@ -27,15 +27,22 @@ class ConversionReport:
     """What came in, what came out, and what was changed between them.
 
     Attributes:
-        source: name of the source file, without its folder.
-        source_format: what kind of file it is, for people.
-        sha256: SHA-256 of the source file, in hexadecimal.
-        bytes: size of the source file.
+        source: name of the source file or folder, without where it lies.
+        source_format: what kind of source it is, for people.
+        sha256: SHA-256 of the source, in hexadecimal; of several files as `builder.source_sha256` says.
+        bytes: size of the source.
+        options: the options of the reader that are not None.
+        corpus: its name in `corpora.CORPORA`, None where it is none of them.
         rows: rows per split.
         columns: the columns written, in order.
         feature_sizes: width of the feature sequences per modality; a modality without features is not named.
         padding: per sequence column, how its padding was found.
-        counts: per split and sequence column, the counts that `COUNT_DESCRIPTIONS` names; a missing one is 0.
+        counts: per split and column, the counts that `COUNT_DESCRIPTIONS` names; a missing one is 0.
+        replaced: per split, sequence column and feature (position within a step, as a string), how many values were not
+            finite.
+        lengths: per split and sequence column: minimum, lower quartile, median, upper quartile and maximum of the steps
+            of a row.
+        labels: per split, how many rows have which label, rounded to two decimals; empty where rows have no label.
         empty_text: samples without a transcript, per split.
         without_modality: samples with no transcript and no step of any sequence, per split.
         emotions: per split, how many samples have at least one emotion present (an intensity above 0), under "any", and
@@ -48,11 +55,16 @@ class ConversionReport:
     source_format: str
     sha256: str
     bytes: int
+    options: dict[str, Any]
+    corpus: str | None
     rows: dict[str, int]
     columns: list[str]
     feature_sizes: dict[str, int]
     padding: dict[str, str] = field(default_factory=dict)
     counts: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    replaced: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    lengths: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    labels: dict[str, dict[str, int]] = field(default_factory=dict)
     empty_text: dict[str, int] = field(default_factory=dict)
     without_modality: dict[str, int] = field(default_factory=dict)
     emotions: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -150,7 +162,7 @@ class ConversionReport:
     def _nonzero_counts(self) -> list[tuple[str, str, dict[str, int]]]:
         """(column, words, count per split) of every count that is not 0 in every split."""
         found = []
-        for column in self.padding:
+        for column in dict.fromkeys(column for tables in self.counts.values() for column in tables):
             for name, words in COUNT_DESCRIPTIONS.items():
                 counts = {split: self.counts.get(split, {}).get(column, {}).get(name, 0) for split in self.rows}
                 if any(counts.values()):

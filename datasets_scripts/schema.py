@@ -25,6 +25,8 @@ MODALITIES = ("text", "audio", "vision")
 SPLITS = ("train", "valid", "test")
 # The order of the column `emotions`, that of the labels of CMU-MOSEI after the sentiment.
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
+# The columns that hold a sequence of steps, where they are there.
+SEQUENCES = ("input_ids", *(f"{modality}_values" for modality in MODALITIES))
 
 COLUMN_DESCRIPTIONS = {
     "id": "identifier, `video$_$segment`",
@@ -49,6 +51,7 @@ def row_features(
     vision_feature_size: int | None = None,
     input_ids: bool = False,
     token_type_ids: bool = False,
+    label: bool = True,
     unimodal_labels: Iterable[str] = (),
     emotions: bool = False,
 ) -> Features:
@@ -60,14 +63,15 @@ def row_features(
         vision_feature_size: width of `vision_values`; None leaves the column out.
         input_ids: whether the source carries token ids.
         token_type_ids: whether a segment id of the source is not 0. Needs `input_ids`.
+        label: whether the source has a sentiment of the samples; without it they can be predicted, not trained on.
         unimodal_labels: the modalities that have a label of their own, of `MODALITIES`.
         emotions: whether the source carries intensities of the six `EMOTIONS`.
 
     Returns:
         Features with `id` and `text` (string), the optional `input_ids` and `token_type_ids` (lists of int32, which
         numpy format returns as int64), the optional `<modality>_values` (float32 arrays of shape (steps, width),
-        without padding), `label` (float32), the optional `<modality>_label` (float32) and the optional `emotions` (six
-        float32 of 0 or more, in the order of `EMOTIONS`). A sequence of shape (0, width) says that the sample lacks
+        without padding), the optional `label` and `<modality>_label` (float32) and the optional `emotions` (six float32
+        of 0 or more, in the order of `EMOTIONS`). A sequence of shape (0, width) says that the sample lacks
         that modality.
 
     Raises:
@@ -90,11 +94,18 @@ def row_features(
     for modality, size in sizes.items():
         if size is not None:
             columns[f"{modality}_values"] = _sequence(modality, size)
-    columns["label"] = Value("float32")
+    if label:
+        columns["label"] = Value("float32")
     columns.update({f"{modality}_label": Value("float32") for modality in MODALITIES if modality in labelled})
     if emotions:
         columns["emotions"] = List(Value("float32"), length=len(EMOTIONS))
     return Features(columns)
+
+
+def feature_sizes(features: Features) -> dict[str, int]:
+    """Width of the feature sequences of `row_features`, per modality that has a column."""
+    columns = {modality: features.get(f"{modality}_values") for modality in MODALITIES}
+    return {modality: column.shape[1] for modality, column in columns.items() if column is not None}
 
 
 def _sequence(modality: str, size: int) -> Array2D:

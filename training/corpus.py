@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, List, Value
 
-from datasets_scripts import MODALITIES, SPLITS, SyntheticCorpus, prepare_mmsa_pickle
+from datasets_scripts import MODALITIES, SPLITS, SyntheticCorpus, prepare
 from training.targets import Target
 
 
@@ -54,7 +54,7 @@ def load_corpus(
         expected_sha256: What the file must be.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_mmsa_pickle`; a file with another SHA-256 than expected.
+        FileNotFoundError, ValueError: see `load_dataset`; a file with another SHA-256 than expected.
     """
     if data_file is None:
         try:
@@ -63,7 +63,7 @@ def load_corpus(
             known = ", ".join(SyntheticCorpus.__dataclass_fields__)
             raise ValueError(f"`synthetic` takes {known}; got {synthetic}.") from None
         return Corpus(corpus.build(), "synthetic corpus", None, [f"Made with {corpus}."])
-    builder = prepare_mmsa_pickle(data_file)
+    builder = prepare(data_file)
     report = builder.report()
     if expected_sha256 not in (None, report.sha256):
         raise ValueError(

@@ -9,7 +9,7 @@ import yaml
 from datasets import Dataset, List, Value
 
 import datasets_scripts.mmsa_pickle as mmsa_pickle
-from datasets_scripts import EMOTIONS, ConversionReport, MMSAPickle, conversion_report, load_mmsa_pickle, row_features
+from datasets_scripts import EMOTIONS, ConversionReport, MMSAPickle, conversion_report, load_dataset, row_features
 
 ROWS = {"train": 7, "valid": 3, "test": 4}
 ORDER = "happy, sad, anger, surprise, disgust, fear"
@@ -51,9 +51,7 @@ def convert(tmp_path):
 
     def run(value):
         path = write(tmp_path, value)
-        return load_mmsa_pickle(path, cache_dir=tmp_path / "cache"), conversion_report(
-            path, cache_dir=tmp_path / "cache"
-        )
+        return load_dataset(path, cache_dir=tmp_path / "cache"), conversion_report(path, cache_dir=tmp_path / "cache")
 
     return run
 
@@ -316,7 +314,7 @@ def test_error_names_what_is_wrong_and_leaves_nothing(tmp_path, content, case):
     change, message = ERRORS[case]
     change(content)
     with pytest.raises(ValueError, match=rf"^features\.pkl: .*{message}") as caught:
-        load_mmsa_pickle(write(tmp_path, content), cache_dir=tmp_path / "cache")
+        load_dataset(write(tmp_path, content), cache_dir=tmp_path / "cache")
     assert "; " in str(caught.value) and str(tmp_path) not in str(caught.value)
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"]
 
@@ -349,8 +347,8 @@ def test_a_conversion_by_an_older_reader_is_not_taken(tmp_path, content, monkeyp
     assert datasets.Version("1.0.0") < MMSAPickle.VERSION
     with monkeypatch.context() as patch:
         patch.setattr(MMSAPickle, "VERSION", datasets.Version("1.0.0"))
-        load_mmsa_pickle(path, cache_dir=cache)
-        load_mmsa_pickle(path, cache_dir=cache)
+        load_dataset(path, cache_dir=cache)
+        load_dataset(path, cache_dir=cache)
     assert len(reads) == 1
-    load_mmsa_pickle(path, cache_dir=cache)
+    load_dataset(path, cache_dir=cache)
     assert len(reads) == 2

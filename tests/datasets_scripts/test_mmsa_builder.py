@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 import datasets_scripts.mmsa_pickle as mmsa_pickle
-from datasets_scripts import ConversionReport, MMSAPickle, conversion_report, load_mmsa_pickle, row_features
+import datasets_scripts.padded_arrays as padded_arrays
+from datasets_scripts import ConversionReport, MMSAPickle, conversion_report, load_dataset, row_features
 
 ROWS = {"train": 7, "valid": 3, "test": 4}
 
@@ -47,7 +48,7 @@ def files_in(folder):
 def test_configuration_errors(tmp_path, content):
     path = write(tmp_path, content)
     with pytest.raises(ValueError, match="`padding` must be one of .*'front'"):
-        load_mmsa_pickle(path, cache_dir=tmp_path, padding="front")
+        load_dataset(path, cache_dir=tmp_path, padding="front")
     with pytest.raises(ValueError, match="`data_file` must name"):
         MMSAPickle(cache_dir=str(tmp_path))
     with pytest.raises(ValueError, match="`sha256` must be that of .*but 00 came"):
@@ -69,17 +70,17 @@ def test_file_is_read_once_and_the_cache_goes_by_content(tmp_path, content, monk
     reads = []
     monkeypatch.setattr(mmsa_pickle, "load_pickle", lambda path: reads.append(path) or pickle.loads(path.read_bytes()))
     path, cache = write(tmp_path, content), tmp_path / "cache"
-    rows = load_mmsa_pickle(path, cache_dir=cache)
+    rows = load_dataset(path, cache_dir=cache)
     assert len(reads) == 1
     assert all(Path(file["filename"]).is_relative_to(cache) for file in rows["test"].cache_files)  # memory-mapped
     copied = write(tmp_path, content, "copy.pkl")
     os.utime(path, (1, 1))
     assert conversion_report(copied, cache_dir=cache).source == "copy.pkl"
-    assert load_mmsa_pickle(path, cache_dir=cache)["train"][0]["label"] == rows["train"][0]["label"]
+    assert load_dataset(path, cache_dir=cache)["train"][0]["label"] == rows["train"][0]["label"]
     assert len(reads) == 1
     content["train"]["regression_labels"][0] = 0.125
     write(tmp_path, content)
-    assert load_mmsa_pickle(path, cache_dir=cache)["train"][0]["label"] == 0.125
+    assert load_dataset(path, cache_dir=cache)["train"][0]["label"] == 0.125
     assert len(reads) == 2 and rows["train"][0]["label"] != 0.125
     for info in cache.rglob("dataset_info.json"):
         assert str(tmp_path) not in info.read_text()
@@ -87,7 +88,7 @@ def test_file_is_read_once_and_the_cache_goes_by_content(tmp_path, content, monk
 
 def test_error_while_writing_leaves_nothing(tmp_path, content, monkeypatch):
     path, cache = write(tmp_path, content), tmp_path / "cache"
-    real = mmsa_pickle._rows
+    real = padded_arrays._rows
 
     def fails(split, columns):
         yield next(real(split, columns))
@@ -95,30 +96,30 @@ def test_error_while_writing_leaves_nothing(tmp_path, content, monkeypatch):
             raise RuntimeError("disk on fire")
 
     with monkeypatch.context() as patch:
-        patch.setattr(mmsa_pickle, "_rows", fails)
+        patch.setattr(padded_arrays, "_rows", fails)
         with pytest.raises(Exception, match="generating the dataset") as caught:
-            load_mmsa_pickle(path, cache_dir=cache)
+            load_dataset(path, cache_dir=cache)
     assert "disk on fire" in str(caught.value.__cause__)
     assert files_in(cache) == []
-    assert len(load_mmsa_pickle(path, cache_dir=cache)["train"]) == 7
+    assert len(load_dataset(path, cache_dir=cache)["train"]) == 7
 
 
 def test_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path, content):
     path, cache = write(tmp_path, content), tmp_path / "cache"
     code = (
-        "import os, signal, sys, datasets_scripts.mmsa_pickle as m\n"
+        "import os, signal, sys, datasets_scripts, datasets_scripts.padded_arrays as m\n"
         "real = m._rows\n"
         "def dies(split, columns):\n"
         "    yield from real(split, columns)\n"
         "    if split.name == 'valid': os.kill(os.getpid(), signal.SIGKILL)\n"
         "m._rows = dies\n"
-        "m.load_mmsa_pickle(sys.argv[1], cache_dir=sys.argv[2])\n"
+        "datasets_scripts.load_dataset(sys.argv[1], cache_dir=sys.argv[2])\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code, path, cache], env=environment, capture_output=True, timeout=120)
     assert done.returncode == -9
     assert not list(cache.rglob("dataset_info.json")) and not list(cache.rglob("conversion_report.json"))
-    rows = load_mmsa_pickle(path, cache_dir=cache)
+    rows = load_dataset(path, cache_dir=cache)
     assert {split: len(part) for split, part in rows.items()} == ROWS
     assert not list(cache.rglob("*.incomplete"))
 

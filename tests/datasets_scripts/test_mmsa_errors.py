@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from datasets_scripts import UnsafePickleError, load_mmsa_pickle
+from datasets_scripts import UnsafePickleError, load_dataset
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def write(folder, value):
 
 
 def test_the_unchanged_content_is_good(tmp_path, content):
-    assert len(load_mmsa_pickle(write(tmp_path, content), cache_dir=tmp_path / "cache")["valid"]) == 3
+    assert len(load_dataset(write(tmp_path, content), cache_dir=tmp_path / "cache")["valid"]) == 3
 
 
 @pytest.mark.parametrize("case", ERRORS)
@@ -128,21 +128,21 @@ def test_error_names_what_is_wrong_and_leaves_nothing(tmp_path, content, case):
     change, message = ERRORS[case]
     change(content)
     with pytest.raises(ValueError, match=rf"^features\.pkl: .*{message}.*[;:] \w") as caught:
-        load_mmsa_pickle(write(tmp_path, content), cache_dir=tmp_path / "cache")
+        load_dataset(write(tmp_path, content), cache_dir=tmp_path / "cache")
     assert str(tmp_path) not in str(caught.value)
     assert files_in(tmp_path / "cache") == []
 
 
 def test_files_that_hold_something_else(tmp_path):
     with pytest.raises(ValueError, match="must hold a dict of the splits .* but it holds a list; "):
-        load_mmsa_pickle(write(tmp_path, [1, 2]), cache_dir=tmp_path / "cache")
+        load_dataset(write(tmp_path, [1, 2]), cache_dir=tmp_path / "cache")
     bare = {split: {"id": [split], "regression_labels": [1.0], "video": [2]} for split in ("train", "valid", "test")}
     with pytest.raises(ValueError, match=r"at least one of `raw_text`, .*no sample has any.*\['video'\]; "):
-        load_mmsa_pickle(write(tmp_path, bare), cache_dir=tmp_path / "cache")
+        load_dataset(write(tmp_path, bare), cache_dir=tmp_path / "cache")
     with pytest.raises(FileNotFoundError, match=r"there is no such file: .*none\.pkl; check"):
-        load_mmsa_pickle(tmp_path / "none.pkl", cache_dir=tmp_path / "cache")
+        load_dataset(tmp_path / "none.pkl", cache_dir=tmp_path / "cache")
     with pytest.raises(FileNotFoundError, match="it is a folder"):
-        load_mmsa_pickle(tmp_path, cache_dir=tmp_path / "cache")
+        load_dataset(tmp_path, cache_dir=tmp_path / "cache")
 
 
 def test_unsafe_and_truncated_pickles(tmp_path, content):
@@ -153,9 +153,9 @@ def test_unsafe_and_truncated_pickles(tmp_path, content):
     content["train"]["extra"] = Attack()
     path = write(tmp_path, content)
     with pytest.raises(UnsafePickleError, match=r"\.system"):
-        load_mmsa_pickle(path, cache_dir=tmp_path / "cache")
+        load_dataset(path, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "marker").exists()
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(ValueError, match="truncated or not a pickle"):
-        load_mmsa_pickle(path, cache_dir=tmp_path / "cache")
+        load_dataset(path, cache_dir=tmp_path / "cache")
     assert files_in(tmp_path / "cache") == []

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets_scripts import conversion_report, load_mmsa_pickle, row_features
+from datasets_scripts import conversion_report, load_dataset, row_features
 
 ROWS = {"train": 7, "valid": 3, "test": 4}
 STEPS = {"text": 9, "audio": 12, "vision": 6}
@@ -51,7 +51,7 @@ def convert(tmp_path):
 
     def run(value, **options):
         path = write(tmp_path, value)
-        rows = load_mmsa_pickle(path, cache_dir=tmp_path / "cache", **options)
+        rows = load_dataset(path, cache_dir=tmp_path / "cache", **options)
         return rows, conversion_report(path, cache_dir=tmp_path / "cache", **options)
 
     return run
@@ -298,7 +298,7 @@ def test_real_files(tmp_path, name):
     path = REAL / name
     if not path.is_file():
         pytest.skip(f"the real feature file {name} is not beside this repository")
-    rows, report = load_mmsa_pickle(path, cache_dir=tmp_path), conversion_report(path, cache_dir=tmp_path)
+    rows, report = load_dataset(path, cache_dir=tmp_path), conversion_report(path, cache_dir=tmp_path)
     source = pickle.loads(path.read_bytes())
     assert report.feature_sizes == REAL_FILES[name]
     for split, part in source.items():
