@@ -36,7 +36,7 @@ CLASSES = ("neg++", "neg+", "neg", "neu", "pos", "pos+", "pos++")
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="a checkpoint: the folder of a run")
-    parser.add_argument("--data_file", help="a file in MMSA's pickle layout; by default the data that the run read")
+    parser.add_argument("--data_file", help="a source of data or a prepared folder; by default what the run read")
     parser.add_argument("--split", default="test", choices=SPLITS)
     parser.add_argument("--modality", nargs="+", choices=MODALITIES, help="which modalities; by default all")
     parser.add_argument("--output", help="the parquet file; the pictures lie beside it. By default in the folder")
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> Path:
             f"--modality {lacking[0]}: the checkpoint was trained with {', '.join(model.config.modalities)}."
         )
     corpus, recipe = load_data(options.folder, options.data_file)
-    rows = prepare_split(corpus.splits[options.split], processor, text_column(corpus, processor, recipe))
+    rows = prepare_split(corpus.split(options.split), processor, text_column(corpus, processor, recipe))
     masks = mean_masks(model, processor, rows, wanted, options.batch_size)
     for modality, values in masks.items():
         if np.isnan(values).all():

@@ -35,7 +35,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("folder", help="a checkpoint: the folder of a run, or an id on the Hub")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--text", help="one sample that has text and nothing else")
-    source.add_argument("--data_file", help="a file in MMSA's pickle layout")
+    source.add_argument("--data_file", help="a source of data or a prepared folder, see prepare_data.py")
     parser.add_argument("--split", default="test", choices=SPLITS)
     parser.add_argument("--output", help="where to write the table, a .parquet file; printed where not given")
     parser.add_argument("--limit", type=int, help="only the first so many samples of the split")
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
 
     corpus, recipe = load_data(options.folder, options.data_file)
     text = text_column(corpus, processor, recipe)
-    rows = corpus.splits[options.split]
+    rows = corpus.split(options.split)
     unused = [m for m in MODALITIES if f"{m}_values" in rows.column_names and m not in model.config.modalities]
     if unused:
         logging.warning(f"The checkpoint was trained without {' and '.join(unused)}; the data's is not used.")

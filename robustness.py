@@ -37,7 +37,7 @@ from training.robustness_report import RobustnessReport, main_metric
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="a checkpoint, or a folder of compare.py")
-    parser.add_argument("--data_file", help="a file in MMSA's pickle layout; by default the data that the runs read")
+    parser.add_argument("--data_file", help="a source of data or a prepared folder; by default what the runs read")
     parser.add_argument("--split", default="test", choices=SPLITS)
     parser.add_argument(
         "--noise", nargs="*", type=float, default=[0.5], help="probabilities; without a value, no noise"

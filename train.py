@@ -32,6 +32,7 @@ from training.prediction import own_predictions, predict_rows, table_metrics
 from training.progress import EpochLine, EpochSeconds, peak_memory_mb
 from training.recipe import Recipe
 from training.run_folder import RunFolder
+from training.streaming import StreamedRows
 from training.trainer import MultimodalTrainer
 
 logger = logging.getLogger("train")
@@ -46,7 +47,9 @@ def main(arguments: list[str]) -> dict[str, float]:
 
     # Data: every check comes before anything is written.
     with args.main_process_first(desc="reading the data"):
-        corpus = load_corpus(recipe.data_file, recipe.synthetic, recipe.data_sha256)
+        corpus = load_corpus(
+            recipe.data_file, recipe.synthetic, recipe.data_sha256, recipe.data_options, recipe.streaming
+        )
     recipe.data_sha256 = corpus.sha256
     keep_labelled(corpus, target)
     has_encoder = recipe.text_encoder is not None or recipe.model.get("text_config") is not None
@@ -61,6 +64,9 @@ def main(arguments: list[str]) -> dict[str, float]:
     labels = () if target.of_emotions else ("label",)
     check_labels(corpus.splits, model.config.label_range, (*labels, *(f"{m}_label" for m in tasks if human)))
     splits = {name: prepare_split(rows, processor, text) for name, rows in corpus.splits.items()}
+    if isinstance(splits["train"], StreamedRows):
+        seed = args.seed if args.data_seed is None else args.data_seed
+        splits["train"] = splits["train"].shuffled(seed, recipe.shuffle_buffer)
     strategy = LABEL_GENERATORS.get(recipe.label_generation)
     if strategy is not None:
         strategy.check_states(model.state_sizes)

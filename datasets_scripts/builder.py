@@ -23,11 +23,10 @@ import datasets
 from datasets.exceptions import DatasetGenerationError
 
 from datasets_scripts.corpora import CORPORA, differences_from_standard, identify
+from datasets_scripts.prepared import REPORT_FILE, check_ids, check_shards, name_shards, write_card
 from datasets_scripts.report import ConversionReport
 from datasets_scripts.schema import feature_sizes
 from datasets_scripts.tally import Tally
-
-REPORT_FILE = "conversion_report.json"
 
 # What is held in memory before it is written, and the size of a row group of Parquet, which is what its readers hold.
 BATCH_BYTES = 4 << 20
@@ -90,9 +89,13 @@ class SourceConfig(datasets.BuilderConfig):
         base = {item.name for item in fields(datasets.BuilderConfig)} | {"data_file", "sha256"}
         return [item.name for item in fields(cls) if item.name not in base]
 
+    def chosen_options(self) -> dict[str, Any]:
+        """The options by name; those that are None are left out."""
+        return {name: value for name in self.option_names() if (value := getattr(self, name)) is not None}
+
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
         """Name of the cache folder: by content and options, not by path."""
-        chosen = json.dumps({name: getattr(self, name) for name in self.option_names()}, sort_keys=True)
+        chosen = json.dumps(self.chosen_options(), sort_keys=True)
         return f"{str(self.sha256)[:32]}-{hashlib.sha256(chosen.encode()).hexdigest()[:8]}"
 
 
@@ -177,10 +180,26 @@ class SourceBuilder(datasets.GeneratorBasedBuilder):
         super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
         report = self._make_report(_merge_tallies(folder, list(self._source.shards)))
         (folder / REPORT_FILE).write_text(report.to_json(), encoding="utf-8")
-        self.finish(folder, report)
+        if kwargs.get("file_format") == "parquet":
+            name_shards(folder, self.dataset_name)
+            check_shards(folder, report)
+            check_ids(folder)
+            write_card(folder, report)
 
-    def finish(self, folder: Path, report: ConversionReport) -> None:
-        """Whatever else belongs into the folder before it gets its name; nothing here."""
+    def write_folder(self, folder: Path, *, num_proc: int | None = None, max_shard_size: str = "500MB") -> None:
+        """Convert the source into a prepared folder, see `prepared`; one of that name is replaced by the new one."""
+        try:
+            self.download_and_prepare(
+                str(folder),
+                download_mode=datasets.DownloadMode.FORCE_REDOWNLOAD,
+                file_format="parquet",
+                num_proc=num_proc,
+                max_shard_size=max_shard_size,
+            )
+        finally:
+            for lock in (f"{folder}_builder.lock", f"{folder}.incomplete_info.lock"):  # the library leaves them
+                Path(lock).unlink(missing_ok=True)
+        (folder / "dataset_info.json").unlink()  # for builders; the card's header and the shards say the same
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         try:
@@ -236,7 +255,7 @@ class SourceBuilder(datasets.GeneratorBasedBuilder):
             source_format=self.SOURCE_FORMAT,
             sha256=str(config.sha256),
             bytes=sum(file.stat().st_size for file in config.files()),
-            options={name: value for name in config.option_names() if (value := getattr(config, name)) is not None},
+            options=config.chosen_options(),
             corpus=corpus,
             rows={split: tally.rows for split, tally in tallies.items()},
             columns=list(source.features),

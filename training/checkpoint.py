@@ -37,7 +37,7 @@ def load_data(folder: str, data_file: str | None = None) -> tuple[Corpus, Recipe
     if data_file is not None:
         corpus = load_corpus(data_file)
     elif recipe is not None:
-        corpus = load_corpus(recipe.data_file, recipe.synthetic, recipe.data_sha256)
+        corpus = load_corpus(recipe.data_file, recipe.synthetic, recipe.data_sha256, recipe.data_options)
     else:
         raise ValueError(f"{folder} has no {RECIPE_FILE}; say what to read with --data_file.")
     return corpus, recipe

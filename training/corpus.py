@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict, List, Value
+from datasets import Dataset, List, Value
 
-from datasets_scripts import MODALITIES, SPLITS, SyntheticCorpus, prepare
+from datasets_scripts import MODALITIES, SPLITS, PreparedFolder, SyntheticCorpus, feature_sizes, prepare
+from training.streaming import StreamedRows
 from training.targets import Target
+
+Rows: TypeAlias = Dataset | StreamedRows
 
 
 @dataclass
 class Corpus:
     """
     Attributes:
-        splits: train, valid and test, in the common row schema.
-        name: The file's name, or "synthetic corpus", for the model card.
-        sha256: Of the file; None for the synthetic corpus.
+        splits: Those of train, valid and test that there are, in the common row schema.
+        name: The source's name, or "synthetic corpus", for the model card.
+        sha256: Of the source; None for the synthetic corpus.
         notes: What was changed or is remarkable, a sentence each.
     """
 
-    splits: DatasetDict
+    splits: dict[str, Rows]
     name: str
     sha256: str | None
     notes: list[str]
 
     def feature_size(self, modality: str) -> int | None:
         """Features per step of a modality's sequences, None where the corpus has none."""
-        feature = self.splits["train"].features.get(f"{modality}_values")
-        return None if feature is None else feature.shape[1]
+        return feature_sizes(self._any_split.features).get(modality)
+
+    @property
+    def _any_split(self) -> Rows:
+        """The training split, or another one where there is none: all have the same columns."""
+        return self.splits["train"] if "train" in self.splits else next(iter(self.splits.values()))
+
+    def split(self, name: str) -> Rows:
+        """The rows of a split. Raises ValueError where the corpus lacks it."""
+        if name not in self.splits:
+            raise ValueError(
+                f"{self.name} has no {name} split, only {', '.join(self.splits)}; prepare it with a split for every "
+                "row, or choose another one."
+            )
+        return self.splits[name]
 
     def text_choices(self) -> list[str]:
         """Which of "raw_text", "input_ids" and "text_values" the corpus has."""
-        train = self.splits["train"]
-        found = ["raw_text"] if any(text.strip() for text in train["text"]) else []
-        return found + [column for column in ("input_ids", "text_values") if column in train.column_names]
+        rows = self._any_split
+        found = ["raw_text"] if any(text.strip() for text in rows["text"]) else []
+        return found + [column for column in ("input_ids", "text_values") if column in rows.column_names]
 
     def fitting_text(self, has_encoder: bool) -> list[str]:
         """Those of them that a checkpoint with, or without, a text encoder reads."""
@@ -45,16 +63,22 @@ class Corpus:
 
 
 def load_corpus(
-    data_file: str | None = None, synthetic: dict | None = None, expected_sha256: str | None = None
+    data_file: str | None = None,
+    synthetic: dict | None = None,
+    expected_sha256: str | None = None,
+    data_options: dict | None = None,
+    streaming: bool = False,
 ) -> Corpus:
     """
     Args:
-        data_file: A file in MMSA's pickle layout.
-        synthetic: Arguments of `SyntheticCorpus`, where there is no file.
-        expected_sha256: What the file must be.
+        data_file: A source, a prepared folder or a dataset on the Hub; see `datasets_scripts.load_dataset`.
+        synthetic: Arguments of `SyntheticCorpus`, where there is none of these.
+        expected_sha256: What the source must be.
+        data_options: Options of its reader.
+        streaming: Whether feature sequences are read while they are iterated over; of a prepared folder.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_dataset`; a file with another SHA-256 than expected.
+        FileNotFoundError, ValueError: see `load_dataset`; a source with another SHA-256 than expected.
     """
     if data_file is None:
         try:
@@ -63,15 +87,30 @@ def load_corpus(
             known = ", ".join(SyntheticCorpus.__dataclass_fields__)
             raise ValueError(f"`synthetic` takes {known}; got {synthetic}.") from None
         return Corpus(corpus.build(), "synthetic corpus", None, [f"Made with {corpus}."])
-    builder = prepare(data_file)
-    report = builder.report()
+    source = prepare(data_file, **(data_options or {}))
+    if streaming and not isinstance(source, PreparedFolder):
+        raise ValueError(
+            f"`streaming` reads a folder of Parquet, but {data_file} is another source; convert it first: "
+            f"python prepare_data.py {data_file} --output FOLDER."
+        )
+    report = source.report()
     if expected_sha256 not in (None, report.sha256):
         raise ValueError(
             f"{data_file} has the SHA-256 {report.sha256}, but the recipe's `data_sha256` is {expected_sha256}: the "
             "data is not what the recipe was run on. Get that file, or pass --data_sha256 null to train on this one."
         )
     notes = [line for line in report.summary().splitlines() if line.strip()]
-    return Corpus(builder.rows(), report.source, report.sha256, notes)
+    splits = streamed_splits(source) if isinstance(source, PreparedFolder) and streaming else dict(source.rows())
+    return Corpus(splits, report.source, report.sha256, notes)
+
+
+def streamed_splits(folder: PreparedFolder) -> dict[str, Rows]:
+    """The splits of a prepared folder, their feature sequences streamed."""
+    columns = folder.report().columns
+    streamed = [name for name in columns if name.endswith("_values")]
+    tables = folder.rows([name for name in columns if name not in streamed])
+    streams = folder.stream(["id", *streamed])
+    return {split: StreamedRows(table, streams[split]) for split, table in tables.items()}
 
 
 def keep_labelled(corpus: Corpus, target: Target) -> None:
@@ -82,7 +121,7 @@ def keep_labelled(corpus: Corpus, target: Target) -> None:
         ValueError: for a corpus without the target's column, and for a split in which no sample has a label.
     """
     for split in SPLITS:
-        rows = corpus.splits[split]
+        rows = corpus.split(split)
         if target.column not in rows.column_names:
             raise ValueError(
                 f"`model.target: {target.name}` needs the column `{target.column}`, which {corpus.name} lacks; choose "
@@ -93,15 +132,17 @@ def keep_labelled(corpus: Corpus, target: Target) -> None:
             raise ValueError(f"No sample of the {split} split has a label for `model.target: {target.name}`.")
         if not labelled.all():
             kept = rows.select(np.flatnonzero(labelled))
-            # Flattened here, as arrow tables: in numpy format the library cannot, where sequences differ in steps.
-            corpus.splits[split] = kept.with_format("arrow").flatten_indices().with_format("numpy")
+            if isinstance(kept, Dataset):
+                # Flattened here, as arrow tables: in numpy format the library cannot, where sequences differ in steps.
+                kept = kept.with_format("arrow").flatten_indices().with_format("numpy")
+            corpus.splits[split] = kept
             corpus.notes.append(
                 f"{int((~labelled).sum())} of {len(rows)} samples of the {split} split have no emotion, and so no "
                 f"strongest one: they are left out."
             )
 
 
-def check_labels(splits: DatasetDict, label_range: tuple[float, float], columns: tuple[str, ...]) -> None:
+def check_labels(splits: Mapping[str, Rows], label_range: tuple[float, float], columns: tuple[str, ...]) -> None:
     """
     Raises:
         ValueError: for labels outside the configuration's range, naming the first ids, and for a missing column.
@@ -126,16 +167,19 @@ def check_labels(splits: DatasetDict, label_range: tuple[float, float], columns:
                 )
 
 
-def prepare_split(rows: Dataset, processor, text: str | None) -> Dataset:
+def prepare_split(rows: Rows, processor, text: str | None) -> Rows:
     """
     Adds what the collator and the sampler need: `input_ids`, where the model reads tokens, and `length`, which stands
-    for a sample's cost: its tokens if a text encoder reads them, which costs most, and otherwise its steps.
+    for a sample's cost: its tokens if a text encoder reads them, which costs most, and otherwise its steps. Of streamed
+    rows the steps are not known before they are read.
 
     Args:
         rows: A split in the common schema.
         processor: The checkpoint's `MultimodalProcessor`.
         text: "raw_text", "input_ids", "text_values" or None.
     """
+    if isinstance(rows, StreamedRows):
+        return rows.with_table(prepare_split(rows.table, processor, text))
     if processor.text_input == "tokens":
         if text is None:  # data without text, for a checkpoint that reads it
             tokens: list[list[int]] = [[] for _ in range(len(rows))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,18 +10,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from datasets import Dataset
 
 from datasets_scripts import EMOTIONS
 from modeling import MultimodalOutput
 from training.collator import MultimodalCollator
+from training.corpus import Rows
+from training.streaming import StreamedRows
 from training.targets import Target
 from training.trainer import MASKS
 
 Change = Callable[[int, dict[str, Any]], dict[str, Any]]
 
 
-def predict_rows(model, processor, rows: Dataset, batch_size: int = 32, change: Change | None = None) -> pa.Table:
+def predict_rows(model, processor, rows: Rows, batch_size: int = 32, change: Change | None = None) -> pa.Table:
     """
     Predicts every row, in float32 or whatever the model is in, on the model's device.
 
@@ -28,7 +30,7 @@ def predict_rows(model, processor, rows: Dataset, batch_size: int = 32, change: 
         model: A model of this collection.
         processor: Its processor.
         rows: A split that `training.corpus.prepare_split` prepared.
-        batch_size: Samples at a time, taken by length.
+        batch_size: Samples at a time, taken by length where the rows are not streamed.
         change: Called with a row's position and the row before it goes to the model; returns what goes there.
 
     Returns:
@@ -68,20 +70,17 @@ def reference_names(target: Target) -> tuple[str, ...]:
 
 
 def answers(
-    model, processor, rows: Dataset, batch_size: int, change: Change | None = None
+    model, processor, rows: Rows, batch_size: int, change: Change | None = None
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor], MultimodalOutput]]:
     """
-    The model's outputs for all rows in evaluation mode, taken by length: positions of a batch's rows, the batch as the
+    The model's outputs for all rows in evaluation mode: positions of a batch's rows, the batch as the
     model got it, and its output.
     """
     collate = MultimodalCollator(processor)  # of its labels nothing is used
-    order = np.argsort(np.asarray(rows["length"][:]), kind="stable")
     was_training = model.training
     model.eval()
     try:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            samples = [rows[int(i)] for i in chosen]
+        for chosen, samples in batches(rows, batch_size):
             if change is not None:
                 samples = [change(int(i), sample) for i, sample in zip(chosen, samples, strict=True)]
             batch = collate(samples)
@@ -93,6 +92,19 @@ def answers(
             yield chosen, batch, outputs
     finally:
         model.train(was_training)
+
+
+def batches(rows: Rows, batch_size: int) -> Iterator[tuple[np.ndarray, list[dict[str, Any]]]]:
+    """Positions and rows of each batch: by length, or, of streamed rows, in order."""
+    if isinstance(rows, StreamedRows):
+        stream = enumerate(rows)
+        while group := list(itertools.islice(stream, batch_size)):
+            yield np.array([position for position, _ in group]), [row for _, row in group]
+        return
+    order = np.argsort(np.asarray(rows["length"][:]), kind="stable")
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        yield chosen, [rows[int(i)] for i in chosen]
 
 
 def own_predictions(model) -> tuple[str, ...]:

@@ -72,8 +72,13 @@ class Recipe:
 
     Args:
         model_type: Which architecture, by its configuration's `model_type`.
-        data_file: A file in MMSA's pickle layout. Excludes `synthetic`.
-        data_sha256: What the file's SHA-256 must be; a finished run's recipe.yaml has it, so that it runs on the same
+        data_file: Any source that `datasets_scripts` reads, a folder that `prepare_data.py` made, or the id of such a
+            dataset on the Hub. Excludes `synthetic`.
+        data_options: Options of the source's reader, such as `align` for CMU-MultimodalSDK sequences.
+        streaming: Whether feature sequences are read from a prepared folder's shards while training goes on, instead of
+            from a memory-mapped copy. Then samples come in another order: drawn from a buffer, not bucketed by length.
+        shuffle_buffer: Samples in that buffer, which are held in memory.
+        data_sha256: What the source's SHA-256 must be; a finished run's recipe.yaml has it, so that it runs on the same
             data.
         synthetic: Arguments of the synthetic corpus (`datasets_scripts.synthetic`), in place of a file.
         text: Which text is read: "raw_text", "input_ids" (the file's own token ids) or "text_values" (its features);
@@ -104,6 +109,9 @@ class Recipe:
 
     model_type: str
     data_file: str | None = None
+    data_options: dict[str, Any] = field(default_factory=dict)
+    streaming: bool = False
+    shuffle_buffer: int = 1000
     data_sha256: str | None = None
     synthetic: dict[str, Any] | None = None
     text: str | None = None
@@ -239,6 +247,9 @@ class Recipe:
             or not (0 <= self.modality_dropout < 1)
         ):
             raise ValueError(f"`modality_dropout` must be a share from 0 to below 1; got {self.modality_dropout!r}.")
+        if not isinstance(self.streaming, bool) or (self.streaming and self.data_file is None):
+            raise ValueError(f"`streaming` must be true or false, and needs `data_file`; got {self.streaming!r}.")
+        _check_number("shuffle_buffer", self.shuffle_buffer, minimum=1, whole=True)
         if self.max_text_length is not None:
             _check_number("max_text_length", self.max_text_length, minimum=1, whole=True)
         if self.early_stopping_patience is not None:
@@ -289,7 +300,7 @@ class Recipe:
         if "model_type" not in content:
             raise ValueError(f"{source} has no `model_type`; say which architecture it trains.")
         defaults = {f.name: f for f in dataclasses.fields(cls)}
-        for name in ("optimizer", "model", "training", "label_generator", "feature_sets", "synthetic"):
+        for name in ("optimizer", "model", "training", "label_generator", "feature_sets", "synthetic", "data_options"):
             if content.get(name) is not None and not isinstance(content[name], dict):
                 raise ValueError(f"`{name}` must be a mapping; got {content[name]!r}.")
         content = {
@@ -315,6 +326,8 @@ class Recipe:
             mode = "max" if section.get("greater_is_better") else "min"
             section["lr_scheduler_kwargs"] = {"mode": mode, **(section.get("lr_scheduler_kwargs") or {})}
         section["remove_unused_columns"] = False
+        if self.streaming:  # every process reads the stream and takes its part: ids and the like cannot be sent around
+            section["accelerator_config"] = {"dispatch_batches": False, **(section.get("accelerator_config") or {})}
         parser = _TrainingParser(TrainingArguments)  # type: ignore[arg-type]
         takes_list = {action.dest for action in parser._actions if action.nargs in ("+", "*")}
         line = []

@@ -318,7 +318,7 @@ class Evaluation:
 
     def __init__(self, corpus: Corpus, split: str, probabilities: Sequence[float], seed: int = 0, batch_size: int = 32):
         self.corpus = corpus
-        self.rows = corpus.splits[split]
+        self.rows = corpus.split(split)
         self.probabilities = probabilities
         self.seed = seed
         self.batch_size = batch_size

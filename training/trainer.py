@@ -15,6 +15,7 @@ from training.label_generation import LabelGenerator
 from training.modality_dropout import drop_modalities
 from training.optimizer import parameter_groups
 from training.sampler import BucketSampler
+from training.streaming import StreamedRows
 
 MASKS = {"text": "attention_mask", "audio": "audio_attention_mask", "vision": "vision_attention_mask"}
 
@@ -146,11 +147,15 @@ def frozen_modules(model) -> list[torch.nn.Module]:
 
 
 class _SamplerEpoch(TrainerCallback):
-    """Tells the sampler its epoch: behind the wrappers of an epoch resumed on several processes nobody else does."""
+    """
+    Tells the sampler, or streamed rows, their epoch: behind the wrappers of an epoch resumed on several processes
+    nobody else does.
+    """
 
     def __init__(self, trainer: MultimodalTrainer):
         self.trainer = trainer
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        if self.trainer.train_sampler is not None:
-            self.trainer.train_sampler.set_epoch(int(state.epoch or 0))
+        for ordered in (self.trainer.train_sampler, self.trainer.train_dataset):
+            if isinstance(ordered, (BucketSampler, StreamedRows)):
+                ordered.set_epoch(int(state.epoch or 0))
