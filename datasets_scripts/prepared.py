@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 
@@ -139,9 +138,5 @@ def _ids(folder: Path) -> Iterator[tuple[str, str]]:
 
 def write_card(folder: Path, report: ConversionReport) -> None:
     """Write the dataset card of a folder and, where matplotlib is installed, the picture in it."""
-    picture = None
-    if report.labels and find_spec("matplotlib") is not None:
-        label_picture(report, folder / PICTURE_FILE)
-        picture = PICTURE_FILE
-    card = dataset_card(report, shard_names(folder), picture)
-    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    picture = PICTURE_FILE if label_picture(report, folder / PICTURE_FILE) else None
+    (folder / CARD_FILE).write_text(dataset_card(report, shard_names(folder), picture), encoding="utf-8")

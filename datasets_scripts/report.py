@@ -1,13 +1,13 @@
-"""What a conversion did to a source file: counts, sizes, warnings, and the dataset card made of them."""
+"""What a conversion did to a source file: counts, sizes, lengths and warnings."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from datasets_scripts.schema import COLUMN_DESCRIPTIONS, EMOTIONS
+from datasets_scripts.schema import EMOTIONS
 
 # Every count of `ConversionReport.counts`, with the words it is shown with.
 COUNT_DESCRIPTIONS = {
@@ -103,101 +103,101 @@ class ConversionReport:
         """A few short lines for a terminal or a log; counts of zero are left out."""
         rows = ", ".join(f"{split} {count}" for split, count in self.rows.items())
         sizes = ", ".join(f"{modality} {size}" for modality, size in self.feature_sizes.items()) or "none"
+        padding = "; ".join(f"{column} by {origin}" for column, origin in self.padding.items())
+        corpus = [f"corpus: {self.corpus}"] if self.corpus else []
         lines = [
             f"{self.source}: {self.source_format}, {self.bytes} bytes, SHA-256 {self.sha256}",
+            *corpus,
             f"rows: {rows}",
             f"features per step: {sizes}",
             f"columns: {', '.join(self.columns)}",
-            *(f"padding of {column}: {origin}" for column, origin in self.padding.items()),
-            *(f"{column}: {words}: {_per_split(counts)}" for column, words, counts in self._nonzero_counts()),
+            *self._length_lines(),
+            *([f"padding: {padding}"] if padding else []),
+            *(f"{', '.join(columns)}: {words}: {_per_split(n)}" for columns, words, n in self.nonzero_counts()),
+            *self._replaced_lines(),
         ]
         samples = {"a transcript": self.empty_text, "any modality": self.without_modality}
         lines += [
             f"samples without {what}: {_per_split(counts)}" for what, counts in samples.items() if any(counts.values())
         ]
-        for what, *counts in self._emotion_rows():
-            per_split = (f"{split} {count}" for split, count in zip(self.rows, counts, strict=True))
-            lines.append(f"samples with {what}: {', '.join(per_split)}")
+        for what, counts in self.emotion_counts():
+            lines.append(f"samples with {what}: " + ", ".join(f"{split} {count}" for split, count in counts.items()))
         if self.ignored_keys:
             lines.append(f"not carried over: {', '.join(self.ignored_keys)}")
-        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+        return "\n".join(one_line(line) for line in [*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
-    def card(self) -> str:
-        """A dataset card in Markdown with a YAML header, for the folder or the Hub repository of the result."""
-        header = [
-            "---",
-            f"pretty_name: {json.dumps('Converted from ' + self.source)}",
-            "license: unknown",
-            "tags:",
-            "- multimodal-sentiment-analysis",
-            "- sentimodal",
-            "---",
-        ]
-        body = [
-            f"# Converted from {_code(self.source)}",
-            "## Source",
-            f"The rows were converted by Sentimodal's `datasets_scripts` from one file, {_code(self.source)} "
-            f"({self.source_format}, {self.bytes:,} bytes, SHA-256 `{self.sha256}`). The data is not part of "
-            "Sentimodal: it belongs to the corpus that the file was made from, and that corpus's terms decide who may "
-            "use and pass on these rows. Put its licence and its citation here before publishing them.",
-            "## Rows",
-            _table(("split", "rows", "without transcript", "without any modality"), self._row_counts()),
-            "## Columns",
-            _table(("column", "features per step", "meaning"), self._column_rows()),
-            "Sequences are float32 without padding; a sequence of shape (0, width) says that the sample lacks that "
-            "modality.",
-        ]
-        if self.emotions:
-            body += ["## Emotions", _table(("samples with", *self.rows), self._emotion_rows())]
-        body.append("## What the conversion changed")
-        body += ["\n".join(f"- padding of `{column}`: {origin}" for column, origin in self.padding.items())]
-        changes = [(f"`{column}`", words, *counts.values()) for column, words, counts in self._nonzero_counts()]
-        body += [_table(("column", "what", *self.rows), changes) or "No value was changed."]
-        if self.ignored_keys:
-            body.append("Not carried over: " + ", ".join(_code(key) for key in self.ignored_keys) + ".")
-        if self.warnings:
-            body += ["## Warnings", "\n".join(f"- {warning}" for warning in self.warnings)]
-        return "\n".join(header) + "\n\n" + "\n\n".join(part for part in body if part) + "\n"
+    def nonzero_counts(self) -> list[tuple[list[str], str, dict[str, int]]]:
+        """(columns, words, count per split) of every count that is not 0 in every split.
 
-    def _nonzero_counts(self) -> list[tuple[str, str, dict[str, int]]]:
-        """(column, words, count per split) of every count that is not 0 in every split."""
-        found = []
-        for column in dict.fromkeys(column for tables in self.counts.values() for column in tables):
-            for name, words in COUNT_DESCRIPTIONS.items():
+        Columns with the same counts, as those that are aligned have, are together.
+        """
+        names = dict.fromkeys(COUNT_DESCRIPTIONS)
+        names.update(dict.fromkeys(name for tables in self.counts.values() for t in tables.values() for name in t))
+        found: dict[tuple, tuple[list[str], str, dict[str, int]]] = {}
+        for column in self._in_order({column for tables in self.counts.values() for column in tables}):
+            for name in names:
                 counts = {split: self.counts.get(split, {}).get(column, {}).get(name, 0) for split in self.rows}
                 if any(counts.values()):
-                    found.append((column, words, counts))
+                    words = COUNT_DESCRIPTIONS.get(name, name)
+                    found.setdefault((name, *counts.values()), ([], words, counts))[0].append(column)
+        return list(found.values())
+
+    def replaced_counts(self) -> dict[str, list[tuple[int, dict[str, int]]]]:
+        """Per sequence column, (feature, count per split) of the features with replaced values, most of them first."""
+        found: dict[str, list[tuple[int, dict[str, int]]]] = {}
+        for column in self._in_order({column for tables in self.replaced.values() for column in tables}):
+            tables = {split: self.replaced.get(split, {}).get(column, {}) for split in self.rows}
+            features = {feature for table in tables.values() for feature in table}
+            rows = [(int(f), {split: table.get(f, 0) for split, table in tables.items()}) for f in features]
+            found[column] = sorted(rows, key=lambda row: (-sum(row[1].values()), row[0]))
         return found
 
-    def _row_counts(self) -> list[tuple[str, int, int, int]]:
-        return [
-            (split, count, self.empty_text.get(split, 0), self.without_modality.get(split, 0))
-            for split, count in self.rows.items()
-        ]
-
-    def _emotion_rows(self) -> list[tuple]:
+    def emotion_counts(self) -> list[tuple[str, dict[str, int]]]:
         """(words, count per split) of samples with any emotion and with each; empty where there are no emotions."""
         words = {"any": "at least one emotion", **{emotion: emotion for emotion in EMOTIONS}}
         if not self.emotions:
             return []
-        return [(what, *(self.emotions[split][name] for split in self.rows)) for name, what in words.items()]
+        return [
+            (what, {split: self.emotions.get(split, {}).get(name, 0) for split in self.rows})
+            for name, what in words.items()
+        ]
 
-    def _column_rows(self) -> list[tuple[str, str, str]]:
-        sizes = {f"{modality}_values": str(size) for modality, size in self.feature_sizes.items()}
-        return [(f"`{column}`", sizes.get(column, ""), COLUMN_DESCRIPTIONS.get(column, "")) for column in self.columns]
+    def same_lengths(self) -> list[tuple[list[str], dict[str, list[int]]]]:
+        """(columns, `lengths` per split): aligned columns, whose figures are the same in every split, are together."""
+        found: dict[tuple, tuple[list[str], dict[str, list[int]]]] = {}
+        for column in self._in_order({column for tables in self.lengths.values() for column in tables}):
+            lengths = {split: table[column] for split, table in self.lengths.items() if column in table}
+            key = tuple((split, *values) for split, values in lengths.items())
+            found.setdefault(key, ([], lengths))[0].append(column)
+        return list(found.values())
+
+    def _in_order(self, columns: set[str]) -> list[str]:
+        """Columns in the order in which they are written, others behind."""
+        return [name for name in self.columns if name in columns] + sorted(columns - set(self.columns))
+
+    def _length_lines(self) -> list[str]:
+        """The steps of a row: medians per split, and the maximum of all."""
+        lines = []
+        for columns, lengths in self.same_lengths():
+            medians = ", ".join(f"{split} {values[2]}" for split, values in lengths.items())
+            longest = max(values[4] for values in lengths.values())
+            lines.append(f"{', '.join(columns)}: median steps: {medians}; maximum {longest}")
+        return lines
+
+    def _replaced_lines(self) -> list[str]:
+        """How many values of a column were replaced, and in how many of its features."""
+        lines = []
+        for column, rows in self.replaced_counts().items():
+            total = sum(sum(counts.values()) for _, counts in rows)
+            size = self.feature_sizes.get(column.removesuffix("_values"), len(rows))
+            lines.append(f"{column}: {total} values replaced by 0, in {len(rows)} of {size} features")
+        return lines
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks and other characters that are not shown: names in a source can be anything."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _per_split(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{split} {count}" for split, count in counts.items() if count)
-
-
-def _code(text: str) -> str:
-    """Text as Markdown code; a backtick inside would end it early."""
-    return "`" + text.replace("`", "'").replace("\n", " ") + "`"
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A Markdown table, or an empty string where there are no rows."""
-    header, rows = list(header), [list(row) for row in rows]
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) if rows else ""

@@ -14,6 +14,7 @@ import train
 from configuration import TARGETS
 from datasets_scripts import EMOTIONS, MODALITIES, SyntheticCorpus
 from training.corpus import prepare_split
+from training.mapped_rows import MappedRows
 from training.prediction import predict_rows, reference_names, table_metrics
 from training.targets import Target
 
@@ -70,7 +71,7 @@ def test_every_architecture_with_every_target(write_recipe, tmp_path, model_type
     assert model.config.target == target and model.config.output_names == TARGETS[target][1]
     rows = prepare_split(SyntheticCorpus(**SYNTHETIC).build()["test"], processor, "raw_text")
     if target == "emotion":
-        rows = rows.select(np.flatnonzero(rows["emotions"][:].any(axis=1)))
+        rows = MappedRows(rows.table.select(np.flatnonzero(rows["emotions"][:].any(axis=1))))
     table = pq.read_table(out / "predictions_test.parquet")
     again = predict_rows(model, processor, rows)
     assert table.schema == again.schema and table["id"].equals(again["id"])

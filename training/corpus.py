@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 from datasets import Dataset, List, Value
 
 from datasets_scripts import MODALITIES, SPLITS, PreparedFolder, SyntheticCorpus, feature_sizes, prepare
+from training.mapped_rows import MappedRows
 from training.streaming import StreamedRows
 from training.targets import Target
 
 Rows: TypeAlias = Dataset | StreamedRows
+PreparedRows: TypeAlias = MappedRows | StreamedRows  # by `prepare_split`
 
 
 @dataclass
@@ -167,7 +169,7 @@ def check_labels(splits: Mapping[str, Rows], label_range: tuple[float, float], c
                 )
 
 
-def prepare_split(rows: Rows, processor, text: str | None) -> Rows:
+def prepare_split(rows: Rows, processor, text: str | None) -> PreparedRows:
     """
     Adds what the collator and the sampler need: `input_ids`, where the model reads tokens, and `length`, which stands
     for a sample's cost: its tokens if a text encoder reads them, which costs most, and otherwise its steps. Of streamed
@@ -179,7 +181,11 @@ def prepare_split(rows: Rows, processor, text: str | None) -> Rows:
         text: "raw_text", "input_ids", "text_values" or None.
     """
     if isinstance(rows, StreamedRows):
-        return rows.with_table(prepare_split(rows.table, processor, text))
+        return rows.with_table(_prepare_table(rows.table, processor, text))
+    return MappedRows(_prepare_table(rows, processor, text))
+
+
+def _prepare_table(rows: Dataset, processor, text: str | None) -> Dataset:
     if processor.text_input == "tokens":
         if text is None:  # data without text, for a checkpoint that reads it
             tokens: list[list[int]] = [[] for _ in range(len(rows))]
@@ -202,8 +208,9 @@ def prepare_split(rows: Rows, processor, text: str | None) -> Rows:
     return rows.add_column("length", pa.array(lengths))
 
 
-def sequence_lengths(rows: Dataset, modality: str) -> np.ndarray:
+def sequence_lengths(rows: Dataset | MappedRows, modality: str) -> np.ndarray:
     """Steps (N,) of each sample's sequence; zeros where the corpus lacks the modality."""
+    rows = rows.table if isinstance(rows, MappedRows) else rows
     column = f"{modality}_values"
     if column not in rows.column_names:
         return np.zeros(len(rows), np.int64)

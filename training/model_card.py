@@ -11,6 +11,7 @@ import transformers
 import yaml
 
 from datasets_scripts import MODALITIES
+from datasets_scripts.markdown import item
 from training.corpus import Corpus
 from training.recipe import Recipe
 
@@ -136,7 +137,7 @@ def write_card(
         inputs="\n".join(inputs),
         splits=", ".join(f"{split} {size}" for split, size in sizes.items()),
         sha256=f"\nSHA-256 of the file: `{corpus.sha256}`\n" if corpus.sha256 else "",
-        notes="\n".join(f"- {note}" for note in corpus.notes),
+        notes="\n".join(item("-", note) for note in corpus.notes),
         results="\n".join(rows),
         metrics=METRICS["emotions" if recipe.target.of_emotions else recipe.metric_convention],
         stages=_stages(stages or {}),

@@ -14,7 +14,7 @@ import torch
 from datasets_scripts import EMOTIONS
 from modeling import MultimodalOutput
 from training.collator import MultimodalCollator
-from training.corpus import Rows
+from training.corpus import PreparedRows
 from training.streaming import StreamedRows
 from training.targets import Target
 from training.trainer import MASKS
@@ -22,7 +22,7 @@ from training.trainer import MASKS
 Change = Callable[[int, dict[str, Any]], dict[str, Any]]
 
 
-def predict_rows(model, processor, rows: Rows, batch_size: int = 32, change: Change | None = None) -> pa.Table:
+def predict_rows(model, processor, rows: PreparedRows, batch_size: int = 32, change: Change | None = None) -> pa.Table:
     """
     Predicts every row, in float32 or whatever the model is in, on the model's device.
 
@@ -70,7 +70,7 @@ def reference_names(target: Target) -> tuple[str, ...]:
 
 
 def answers(
-    model, processor, rows: Rows, batch_size: int, change: Change | None = None
+    model, processor, rows: PreparedRows, batch_size: int, change: Change | None = None
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor], MultimodalOutput]]:
     """
     The model's outputs for all rows in evaluation mode: positions of a batch's rows, the batch as the
@@ -94,7 +94,7 @@ def answers(
         model.train(was_training)
 
 
-def batches(rows: Rows, batch_size: int) -> Iterator[tuple[np.ndarray, list[dict[str, Any]]]]:
+def batches(rows: PreparedRows, batch_size: int) -> Iterator[tuple[np.ndarray, list[dict[str, Any]]]]:
     """Positions and rows of each batch: by length, or, of streamed rows, in order."""
     if isinstance(rows, StreamedRows):
         stream = enumerate(rows)

@@ -29,6 +29,7 @@ from datasets_scripts import MODALITIES
 from processing.processing_multimodal import feature_statistics
 from training.checkpoint import load_checkpoint, load_data, load_recipe, text_column
 from training.corpus import Corpus, prepare_split, sequence_lengths
+from training.mapped_rows import MappedRows
 from training.prediction import predict_rows, table_metrics
 from training.recipe import Recipe
 from training.targets import Target
@@ -324,7 +325,7 @@ class Evaluation:
         self.batch_size = batch_size
         self.notes: list[str] = []
         self._deviations: dict[str, np.ndarray] = {}
-        self._prepared: tuple[Any, Dataset] | None = None
+        self._prepared: tuple[Any, MappedRows] | None = None
 
     def measure(self, run: Run) -> Iterator[Measured]:
         """Loads the run's checkpoint and evaluates it, a result per condition."""
@@ -355,7 +356,7 @@ class Evaluation:
             left = np.sum([lengths[modality] for modality in condition.kept], axis=0)
             yield Measured(run, condition, table_metrics(table, run.target), int((left == 0).sum()))
 
-    def _rows(self, processor, text: str | None) -> Dataset:
+    def _rows(self, processor, text: str | None) -> MappedRows:
         """The split as the processor needs it; that of the run before where it read the same way."""
         tokenizer = processor.tokenizer
         backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -364,7 +365,9 @@ class Evaluation:
         key = (text, processor.text_input, processor.max_text_length, limit, content)
         if self._prepared is None or self._prepared[0] != key:
             self._prepared = None  # the old one goes before the new one comes
-            self._prepared = (key, prepare_split(self.rows, processor, text))
+            rows = prepare_split(self.rows, processor, text)
+            assert isinstance(rows, MappedRows)  # nothing is streamed here
+            self._prepared = (key, rows)
         return self._prepared[1]
 
     def _noise(self, processor, modalities: Sequence[str]) -> Noise:
@@ -396,7 +399,7 @@ class Evaluation:
             )
 
 
-def _lengths(rows: Dataset, processor, modality: str) -> np.ndarray:
+def _lengths(rows: MappedRows, processor, modality: str) -> np.ndarray:
     """Steps or tokens (N,) that the processor finds in each sample of a prepared split."""
     if modality == "text" and processor.text_input == "tokens":
         return np.array([len(tokens) for tokens in rows["input_ids"][:]], np.int64)

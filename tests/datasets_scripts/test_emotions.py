@@ -10,6 +10,7 @@ from datasets import Dataset, List, Value
 
 import datasets_scripts.mmsa_pickle as mmsa_pickle
 from datasets_scripts import EMOTIONS, ConversionReport, MMSAPickle, conversion_report, load_dataset, row_features
+from datasets_scripts.card import dataset_card
 
 ROWS = {"train": 7, "valid": 3, "test": 4}
 ORDER = "happy, sad, anger, surprise, disgust, fear"
@@ -207,7 +208,7 @@ def test_a_file_without_emotions_is_as_it_was(content, convert):
         del part["emotions"]
     rows, report = convert(content)
     assert rows["train"].features == row_features() and report.emotions == {} and report.warnings == []
-    assert "emotion" not in report.summary() + report.card()
+    assert "emotion" not in report.summary() + dataset_card(report, {})
 
 
 def put(key, value, split="valid"):
@@ -333,10 +334,11 @@ def test_report_counts_the_emotions(content, convert):
     assert f"samples with at least one emotion: train {train['any']}, valid 1, test {test['any']}" in lines
     assert f"samples with sad: train {train['sad']}, valid 0, test {test['sad']}" in lines
     assert ConversionReport.from_json(report.to_json()) == report
-    card = report.card()
+    card = dataset_card(report, {})
     assert yaml.safe_load(card.split("---\n")[1])["pretty_name"] == "Converted from features.pkl"
     assert "## Emotions\n\n| samples with | train | valid | test |" in card
-    assert f"| fear | {train['fear']} | 1 | {test['fear']} |" in card
+    fear = [f"{shown['fear']} ({shown['fear'] / ROWS[split]:.1%})" for split, shown in report.emotions.items()]
+    assert f"| fear | {' | '.join(fear)} |" in card and fear[1] == "1 (33.3%)"
     assert f"| `emotions` |  | intensities of {ORDER}, in this order; 0 where the emotion is absent |" in card
 
 

@@ -14,6 +14,7 @@ import yaml
 import datasets_scripts.mmsa_pickle as mmsa_pickle
 import datasets_scripts.padded_arrays as padded_arrays
 from datasets_scripts import ConversionReport, MMSAPickle, conversion_report, load_dataset, row_features
+from datasets_scripts.card import dataset_card
 
 ROWS = {"train": 7, "valid": 3, "test": 4}
 
@@ -137,12 +138,12 @@ def test_report_and_card(tmp_path, content):
     summary = report.summary()
     assert "rows: train 7, valid 3, test 4" in summary and "+inf replaced by 0: test 1" in summary
     assert "NaN" not in summary and "without" not in summary and str(tmp_path) not in report.to_json() + summary
-    card = report.card()
+    card = dataset_card(report, {})
     header = yaml.safe_load(card.split("---\n")[1])
     assert header["pretty_name"] == "Converted from features.pkl" and "sentimodal" in header["tags"]
     for part in (
         report.sha256,
-        "not part of Sentimodal",
+        "not to Sentimodal",
         "| `audio_values` | 5 |",
         "| +inf replaced by 0 | 0 | 0 | 1 |",
     ):

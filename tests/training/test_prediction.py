@@ -12,6 +12,7 @@ from modeling import MODEL_CLASSES
 from processing import MultimodalProcessor
 from training.corpus import prepare_split
 from training.factory import word_tokenizer
+from training.mapped_rows import MappedRows
 from training.prediction import own_predictions, predict_rows, reference_names, table_metrics
 from training.targets import Target
 
@@ -118,7 +119,7 @@ def test_a_model_without_own_predictions(setting, target):
 
 @pytest.mark.parametrize("target", ["emotions", "emotion", "sentiment2"])
 def test_rows_without_references(setting, target):
-    rows = setting.rows.remove_columns(["emotions", "label"])
+    rows = MappedRows(setting.rows.table.remove_columns(["emotions", "label"]))
     table = predict_rows(setting.model("ucrn", target), setting.processor, rows)
     names = reference_names(Target(target))
     assert all(table[name].null_count == ROWS and table[name].type == pa.float32() for name in names)

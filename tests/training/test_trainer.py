@@ -21,6 +21,7 @@ from training.corpus import prepare_split
 from training.factory import model_of_stage, word_tokenizer
 from training.label_callback import STATE_FILE
 from training.label_generation import SelfMMLabelGenerator
+from training.mapped_rows import MappedRows
 from training.prediction import predict_rows
 from training.recipe import Recipe, Stage
 from training.sampler import BucketSampler
@@ -605,7 +606,7 @@ def test_prediction_table_does_not_depend_on_the_batch_size(setting, batch_size)
 
 
 def test_prediction_table_without_heads_and_without_labels(setting):
-    rows = setting.splits["test"].remove_columns("label")
+    rows = MappedRows(setting.splits["test"].table.remove_columns("label"))
     table = predict_rows(setting.model(tasks=["M", "A"]), setting.processor, rows)
     assert (
         table["label"].null_count == table["text_prediction"].null_count == table["vision_prediction"].null_count == 30
@@ -637,7 +638,7 @@ torch.set_num_threads(1)
 job = json.loads(Path(sys.argv[1]).read_text())
 setting = Setting()
 if job["samples"]:
-    setting.splits["train"] = setting.splits["train"].select(range(job["samples"]))
+    setting.splits["train"] = MappedRows(setting.splits["train"].table.select(range(job["samples"])))
 generator = setting.generator()
 trainer = setting.trainer(
     job["folder"], generator, optimizer=job["optimizer"], trainer_class=Noting, **job["training"]
