@@ -29,9 +29,7 @@ class MappedRows(torch.utils.data.Dataset):
         self.table = table.with_format("numpy")
         batches = [batch for batch in table.data.to_batches() if batch.num_rows]
         self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
-        self._readers = [
-            {name: column_reader(batch.column(i)) for i, name in enumerate(batch.schema.names)} for batch in batches
-        ]
+        self._readers = [row_reader(batch) for batch in batches]
 
     @property
     def column_names(self) -> list[str]:
@@ -51,14 +49,19 @@ class MappedRows(torch.utils.data.Dataset):
         if not 0 <= index < len(self):
             raise IndexError(f"There are {len(self)} rows; got {index}.")
         part = bisect_right(self._starts, index) - 1
-        row = index - self._starts[part]
-        return {name: read(row) for name, read in self._readers[part].items()}
+        return self._readers[part](index - self._starts[part])
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         return [self[int(index)] for index in indices]
 
     def __reduce__(self):  # memory maps are opened again in a worker process, not copied to it
         return MappedRows, (self.table,)
+
+
+def row_reader(batch: pa.RecordBatch) -> Callable[[int], dict[str, Any]]:
+    """What gives a row of a batch, see `column_reader`."""
+    readers = {name: column_reader(batch.column(i)) for i, name in enumerate(batch.schema.names)}
+    return lambda row: {name: read(row) for name, read in readers.items()}
 
 
 def column_reader(column: pa.Array) -> Reader:

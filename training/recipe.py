@@ -111,7 +111,7 @@ class Recipe:
     data_file: str | None = None
     data_options: dict[str, Any] = field(default_factory=dict)
     streaming: bool = False
-    shuffle_buffer: int = 1000
+    shuffle_buffer: int = 500
     data_sha256: str | None = None
     synthetic: dict[str, Any] | None = None
     text: str | None = None

@@ -9,6 +9,10 @@ import datasets
 import numpy as np
 import torch
 
+from training.mapped_rows import MappedRows, row_reader
+
+_READ_ROWS = 32  # at a time
+
 
 class StreamedRows(torch.utils.data.IterableDataset):
     """
@@ -47,14 +51,19 @@ class StreamedRows(torch.utils.data.IterableDataset):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The rows, shuffled where `buffer_size` says so, the same way for the same seed and epoch."""
         positions = {name: position for position, name in enumerate(self.table["id"][:])}
-        stream = self.stream
-        if self.buffer_size > 1:
-            seed = int(np.random.default_rng([self.seed, self.epoch]).integers(2**31))
-            stream = stream.shuffle(seed=seed, buffer_size=self.buffer_size)
-        for row in stream:
-            position = positions.get(row["id"])
-            if position is not None:  # not one that `select` left out
-                yield {**row, **self.table[position]}
+        small, stream = MappedRows(self.table), self.stream
+        random = np.random.default_rng([self.seed, self.epoch])
+        if self.buffer_size > 1:  # in a random order of row groups, to begin with
+            stream = stream.reshard().shuffle(seed=int(random.integers(2**31)), buffer_size=1)
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None:
+            parts = min(worker.num_workers, stream.num_shards)
+            if worker.id >= parts:
+                return  # there are more workers than pieces to read
+            stream = stream.shard(num_shards=parts, index=worker.id)
+        rows = (row for row in read(stream) if row["id"] in positions)  # `select` may have left some out
+        for row in rows if self.buffer_size == 1 else drawn(rows, self.buffer_size, random):
+            yield {**row, **small[positions[row["id"]]]}
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -70,8 +79,32 @@ class StreamedRows(torch.utils.data.IterableDataset):
     def select_columns(self, column: str) -> Iterator[dict[str, Any]]:
         """The rows in order, with one of the streamed columns."""
         kept = set(self.table["id"][:])
-        return (row for row in self.stream.select_columns(["id", column]) if row["id"] in kept)
+        return (row for row in read(self.stream.select_columns(["id", column])) if row["id"] in kept)
 
     def with_table(self, table: datasets.Dataset) -> StreamedRows:
         """The same stream beside a table with other columns."""
         return StreamedRows(table, self.stream, self.seed, self.buffer_size)
+
+
+def read(stream: datasets.IterableDataset) -> Iterator[dict[str, Any]]:
+    """The rows of a stream, sequences as views on what was read."""
+    for table in stream.with_format("arrow").iter(batch_size=_READ_ROWS):
+        for batch in table.to_batches():
+            reader = row_reader(batch)
+            yield from (reader(row) for row in range(batch.num_rows))
+
+
+def drawn(rows: Iterator[dict[str, Any]], size: int, random: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """The rows in the order in which they are drawn from a buffer of `size` rows, which the next ones fill up."""
+    buffer: list[dict[str, Any]] = []
+    for row in rows:
+        # A view would keep all that was read with it in memory.
+        row = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in row.items()}
+        if len(buffer) < size:
+            buffer.append(row)
+            continue
+        chosen = random.integers(size)
+        yield buffer[chosen]
+        buffer[chosen] = row
+    for chosen in random.permutation(len(buffer)):
+        yield buffer[chosen]
