@@ -7,7 +7,7 @@ Seconds and memory from a feature pickle of CMU-MOSEI's shape to the first batch
 Every row of the table is a process of its own. "First batch" is the time, imports done, to the first batch of 32
 training samples; "epoch" that for all other batches of the split, in the order that training has; "peak" is the largest
 resident memory of the process, of which "imports" is what it has before it reads anything. The generated file holds
-text features 50 x 768, audio 500 x 74 and vision 375 x 35, padded at the back, sequences of random length. MMSA's part is
+text features 50 x 768, audio 500 x 74 and vision 375 x 35, padded at the back, of random length. MMSA's part is
 skipped where it is not installed; it unpickles with plain `pickle`, which is safe with a file that this script made.
 """
 

@@ -23,7 +23,7 @@ import datasets
 from datasets.exceptions import DatasetGenerationError
 
 from datasets_scripts.corpora import CORPORA, differences_from_standard, identify
-from datasets_scripts.prepared import REPORT_FILE, check_ids, check_shards, name_shards, write_card
+from datasets_scripts.prepared import REPORT_FILE, check_ids, check_shards, write_card, write_shards
 from datasets_scripts.report import ConversionReport
 from datasets_scripts.schema import feature_sizes
 from datasets_scripts.tally import Tally
@@ -135,6 +135,7 @@ class SourceBuilder(datasets.GeneratorBasedBuilder):
     BUILDER_CONFIG_CLASS = SourceConfig
     VERSION = datasets.Version("1.0.0")
     SOURCE_FORMAT: ClassVar[str]
+    _as_folder = False  # whether the rows become a prepared folder, and not a cached table
 
     @abstractmethod
     def inspect(self) -> Source:
@@ -180,19 +181,19 @@ class SourceBuilder(datasets.GeneratorBasedBuilder):
         super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
         report = self._make_report(_merge_tallies(folder, list(self._source.shards)))
         (folder / REPORT_FILE).write_text(report.to_json(), encoding="utf-8")
-        if kwargs.get("file_format") == "parquet":
-            name_shards(folder, self.dataset_name)
+        if self._as_folder:
+            write_shards(folder, self.dataset_name)
             check_shards(folder, report)
             check_ids(folder)
             write_card(folder, report)
 
     def write_folder(self, folder: Path, *, num_proc: int | None = None, max_shard_size: str = "500MB") -> None:
         """Convert the source into a prepared folder, see `prepared`; one of that name is replaced by the new one."""
+        self._as_folder = True
         try:
             self.download_and_prepare(
                 str(folder),
                 download_mode=datasets.DownloadMode.FORCE_REDOWNLOAD,
-                file_format="parquet",
                 num_proc=num_proc,
                 max_shard_size=max_shard_size,
             )
