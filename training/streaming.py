@@ -53,15 +53,16 @@ class StreamedRows(torch.utils.data.IterableDataset):
         positions = {name: position for position, name in enumerate(self.table["id"][:])}
         small, stream = MappedRows(self.table), self.stream
         random = np.random.default_rng([self.seed, self.epoch])
-        if self.buffer_size > 1:  # in a random order of row groups, to begin with
-            stream = stream.reshard().shuffle(seed=int(random.integers(2**31)), buffer_size=1)
+        stream = stream.reshard()  # row groups can be read in any order, and by several workers
+        order = np.arange(stream.num_shards)
+        if self.buffer_size > 1:
+            random.shuffle(order)
         worker = torch.utils.data.get_worker_info()
         if worker is not None:
-            parts = min(worker.num_workers, stream.num_shards)
-            if worker.id >= parts:
-                return  # there are more workers than pieces to read
-            stream = stream.shard(num_shards=parts, index=worker.id)
-        rows = (row for row in read(stream) if row["id"] in positions)  # `select` may have left some out
+            order = order[worker.id :: worker.num_workers]
+        groups = (stream.shard(num_shards=stream.num_shards, index=int(group)) for group in order)
+        # `select` may have left some out
+        rows = (row for group in groups for row in read(group) if row["id"] in positions)
         for row in rows if self.buffer_size == 1 else drawn(rows, self.buffer_size, random):
             yield {**row, **small[positions[row["id"]]]}
 
