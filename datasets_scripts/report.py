@@ -19,6 +19,9 @@ COUNT_DESCRIPTIONS = {
     "repaired_lengths": "lengths that contradicted the frames, read from the frames",
     "empty_sequences": "sequences without a step (modality absent)",
     "zero_sequences": "sequences of zeros only, kept",
+    "left_out_values": "values that were not finite, left out of a word's mean",
+    "sorted_sequences": "videos whose frames were not in order of time, sorted",
+    "filled_steps": "words without a frame, filled with zeros",
 }
 
 
