@@ -29,7 +29,7 @@ from datasets_scripts.schema import feature_sizes
 from datasets_scripts.tally import Tally
 
 # What is held in memory before it is written, and the size of a row group of Parquet, which is what its readers hold.
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 1 << 20
 MAX_BATCH_ROWS = 1000
 
 
@@ -280,12 +280,14 @@ class SourceBuilder(datasets.GeneratorBasedBuilder):
 def source_sha256(files: list[Path]) -> str:
     """The SHA-256 that names a source: of its file; of several, that of the lines "<sha256>  <name>", sorted by name.
 
-    The second is what `sha256sum * | sha256sum` prints in the folder.
+    Names are relative to the folder that holds all: the second is what `sha256sum * | sha256sum` prints there.
     """
     digests = [_file_sha256(file) for file in files]
     if len(files) == 1:
         return digests[0]
-    lines = sorted((file.name, f"{digest}  {file.name}\n") for file, digest in zip(files, digests, strict=True))
+    folder = Path(os.path.commonpath([file.parent for file in files]))
+    names = [file.relative_to(folder).as_posix() for file in files]
+    lines = sorted((name, f"{digest}  {name}\n") for name, digest in zip(names, digests, strict=True))
     return hashlib.sha256("".join(line for _, line in lines).encode("utf-8")).hexdigest()
 
 

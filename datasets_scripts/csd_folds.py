@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from datasets_scripts import corpora
-from datasets_scripts.schema import SPLITS
+from datasets_scripts.schema import SPLIT_NAMES, SPLITS
 
 FOLDS_FILE = "folds.json"
-_SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "valid", "dev": "valid", "validation": "valid"}
 _MAX_BYTES = 1 << 26
 _SHAPE = '{"train": ["video", ...], "valid": [...], "test": [...]}'
 _SHOWN = 5
@@ -68,7 +67,7 @@ def read_folds(path: Path) -> dict[str, str]:
         raise ValueError(f"{path.name} must be {_SHAPE}, but it is a {type(content).__name__}; correct it.")
     folds: dict[str, str] = {}
     for name, videos in content.items():
-        split = _SPLIT_NAMES.get(name)
+        split = SPLIT_NAMES.get(name)
         if split is None:
             raise ValueError(f"{path.name} must name the splits {SPLITS}, but it has {name[:100]!r}; correct it.")
         if not isinstance(videos, list) or not all(isinstance(video, str) for video in videos):

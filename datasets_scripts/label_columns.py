@@ -13,22 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets_scripts.csv_rows import TableRow, shown
-from datasets_scripts.schema import EMOTIONS
+from datasets_scripts.schema import EMOTIONS, SPLIT_NAMES
 
 # Names of a column, the first that is there is read; compared without case and surrounding spaces.
 TEXT_NAMES = ("text", "raw_text", "transcript")
 LABEL_NAMES = ("label", "sentiment", "regression_label", "regression_labels")
 SPLIT_COLUMN_NAMES = ("mode", "split")
 UNIMODAL_LABEL_NAMES = {"text_label": "label_t", "audio_label": "label_a", "vision_label": "label_v"}
-
-SPLIT_NAMES = {
-    "train": "train",
-    "valid": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "validation": "valid",
-    "test": "test",
-}
 
 _CLIP_AT_THE_END = re.compile(r".+_[0-9]+", re.DOTALL)
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)

@@ -52,7 +52,6 @@ from datasets_scripts import corpora
 from datasets_scripts.builder import Source, SourceBuilder, SourceConfig
 from datasets_scripts.csv_rows import TableFile, shown
 from datasets_scripts.label_columns import (
-    SPLIT_NAMES,
     Columns,
     LabelRow,
     RowRules,
@@ -63,7 +62,7 @@ from datasets_scripts.label_columns import (
 )
 from datasets_scripts.label_index import LabelIndex
 from datasets_scripts.media_files import RAW_FOLDER, find_media
-from datasets_scripts.schema import EMOTIONS, MODALITIES, SPLITS, row_features
+from datasets_scripts.schema import EMOTIONS, MODALITIES, SPLIT_NAMES, SPLITS, row_features
 from datasets_scripts.tally import Tally
 
 TABLE_NAMES = ("label.csv", "labels.csv")

@@ -27,11 +27,11 @@ from datasets_scripts.mmsa_fields import (
     read_sequences,
     read_texts,
     read_tokens,
+    shown_names,
 )
 from datasets_scripts.padding import Spans, occupied_frames, padded_side, spans_from_frames, spans_from_lengths
-from datasets_scripts.schema import EMOTIONS, MODALITIES, SPLITS
+from datasets_scripts.schema import EMOTIONS, MODALITIES, SPLIT_NAMES, SPLITS
 
-_SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "val", "dev"), "test": ("test",)}
 _LABEL_KEYS = ("regression_labels", "labels")
 _UNIMODAL_LABEL_KEYS = {f"regression_labels_{modality[0].upper()}": modality for modality in MODALITIES}
 _EMOTION_KEYS = ("emotions", "emotion_labels", "emotion")
@@ -83,6 +83,10 @@ class MMSALayout:
     warnings: list[str]
 
 
+class OwnParts(dict[str, Mapping[str, Any]]):
+    """Parts that a reader put together itself, under names of its own: splits or pieces of them, as many as it has."""
+
+
 def read_layout(content: Any, padding: str) -> MMSALayout:
     """Check the object that a pickle held and find its padding; `padding` is one of `padding.PADDINGS`."""
     warnings: list[str] = []
@@ -98,7 +102,7 @@ def read_layout(content: Any, padding: str) -> MMSALayout:
     if not sizes and all(split.tokens is None and not any(split.texts) for split in splits):
         raise ValueError(
             "the file must hold at least one of `raw_text`, `text_bert`, `text`, `audio` and `vision`, but no sample "
-            f"has any of them; the other keys are {ignored}; check that this is a feature file."
+            f"has any of them; the other keys are {shown_names(ignored)}; check that this is a feature file."
         )
     _count_steps(splits)
     _warn_of_frames(splits, warnings)
@@ -106,7 +110,9 @@ def read_layout(content: Any, padding: str) -> MMSALayout:
 
 
 def _find_splits(content: Any, warnings: list[str]) -> tuple[dict[str, Mapping], list[str]]:
-    """The three splits, and the other keys beside them."""
+    """The three splits, and the other keys beside them; `OwnParts` as they are."""
+    if isinstance(content, OwnParts):
+        return dict(content), []
     if not isinstance(content, Mapping):
         raise ValueError(
             f"the file must hold a dict of the splits {SPLITS}, but it holds a {type(content).__name__}; "
@@ -114,8 +120,8 @@ def _find_splits(content: Any, warnings: list[str]) -> tuple[dict[str, Mapping],
         )
     found = sorted(str(key) for key in content)
     parts, read = {}, set()
-    for split, names in _SPLIT_NAMES.items():
-        name = next((name for name in names if name in content), None)
+    for split in SPLITS:
+        name = next((name for name in SPLIT_NAMES if SPLIT_NAMES[name] == split and name in content), None)
         if name is None:
             raise ValueError(
                 f"the file must hold the splits {SPLITS}, but '{split}' is missing and the keys are {found}; "
@@ -148,7 +154,7 @@ def _used_keys(parts: Mapping[str, Mapping], warnings: list[str]) -> set[str]:
             readable.add(key)
     for key in sorted(readable & (somewhere | {"id", label}) - everywhere):
         lacking = [split for split, names in keys.items() if key not in names]
-        found = sorted(str(name) for name in keys[lacking[0]])
+        found = shown_names(keys[lacking[0]])
         raise ValueError(
             f"`{key}` must be in every split, but it is missing in {lacking}, where the keys are {found}; "
             "add it or download the file again."

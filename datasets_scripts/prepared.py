@@ -27,6 +27,7 @@ REPORT_FILE = "conversion_report.json"
 CARD_FILE = "README.md"
 PICTURE_FILE = "labels.png"
 DATA_FOLDER = "data"
+PAGE_BYTES = 64 << 10  # of a column, which whoever writes or reads it holds
 
 
 class PreparedFolder:
@@ -87,14 +88,15 @@ def write_shards(folder: Path, written: str) -> None:
     comes twice, that takes ten times as long, and half as much space again.
     """
     (folder / DATA_FOLDER).mkdir()
+    pa.default_memory_pool().release_unused()  # what the conversion took and Arrow kept for later
     for file in sorted(folder.glob(f"{written}-*.arrow")):
         name = file.stem.removeprefix(f"{written}-")
         name = name if re.search(r"-\d{5}-of-\d{5}$", name) else f"{name}-00000-of-00001"
         target = folder / DATA_FOLDER / f"{name}.parquet"
         with (
-            pa.memory_map(str(file)) as source,
+            pa.OSFile(str(file)) as source,  # not mapped: the whole file would count as memory of this process
             pa.ipc.open_stream(source) as batches,
-            pq.ParquetWriter(target, batches.schema, use_dictionary=False, compression="snappy") as shard,
+            pq.ParquetWriter(target, batches.schema, use_dictionary=False, data_page_size=PAGE_BYTES) as shard,
         ):
             for batch in batches:  # of a few MB, each a row group
                 shard.write_batch(batch)
@@ -150,5 +152,6 @@ def _ids(folder: Path) -> Iterator[tuple[str, str]]:
 
 def write_card(folder: Path, report: ConversionReport) -> None:
     """Write the dataset card of a folder and, where matplotlib is installed, the picture in it."""
+    pa.default_memory_pool().release_unused()
     picture = PICTURE_FILE if label_picture(report, folder / PICTURE_FILE) else None
     (folder / CARD_FILE).write_text(dataset_card(report, shard_names(folder), picture), encoding="utf-8")

@@ -23,6 +23,8 @@ from datasets import Array2D, Features, List, Value
 
 MODALITIES = ("text", "audio", "vision")
 SPLITS = ("train", "valid", "test")
+# What sources call them.
+SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "valid", "dev": "valid", "validation": "valid"}
 # The order of the column `emotions`, that of the labels of CMU-MOSEI after the sentiment.
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
 # The columns that hold a sequence of steps, where they are there.

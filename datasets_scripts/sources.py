@@ -75,7 +75,7 @@ def _reader_of_folder(path: Path) -> tuple[type[SourceBuilder], Path]:
         reader = _reader_of_file(file)
         if reader is not None:
             found.setdefault(reader, []).append(file.name)
-    if not found and any(path.glob("*/*.parquet")):
+    if not found and (any(path.glob("*/*.parquet")) or any(path.glob("data/*/*.parquet"))):
         return ParquetRows, path
     if len(found) == 1:
         ((reader, names),) = found.items()
@@ -85,8 +85,8 @@ def _reader_of_folder(path: Path) -> tuple[type[SourceBuilder], Path]:
             return reader, path / names[0]
     if not found:
         raise ValueError(
-            f"{path} holds no source: no .csd file, no label.csv, no Parquet, no feature file; name the folder or the file "
-            "that does."
+            f"{path} holds no source: no .csd file, no label.csv, no Parquet, no feature file; name the folder or the "
+            "file that does."
         )
     shown = "; ".join(f"{', '.join(names[:3])} ({reader.SOURCE_FORMAT})" for reader, names in found.items())
     raise ValueError(f"{path} holds several sources: {shown}. Name one of them.")
@@ -155,8 +155,8 @@ def load_dataset(
     A source is hashed on every call and converted on the first; a prepared folder is neither.
 
     Args:
-        path: a file or folder that `find_source` knows, a folder that `prepare_data.py` made, or the id of such a dataset
-            on the Hub.
+        path: a file or folder that `find_source` knows, a folder that `prepare_data.py` made, or the id of such a
+            dataset on the Hub.
         streaming: read the rows while they are iterated over, from a prepared folder without copying it.
         cache_dir: where converted sources are kept, memory-mapped; by default the cache of `datasets`.
         num_proc: processes that convert side by side, where the format allows it.

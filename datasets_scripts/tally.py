@@ -78,9 +78,9 @@ class Tally:
 
     def _finite(self, values: np.ndarray, column: str) -> np.ndarray:
         """Values as float32, with NaN and infinities, also those of numbers too large for float32, counted and 0."""
-        if len(values) and not values.any():
-            self.count(column, "zero_sequences", 1)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # a signalling NaN is one more NaN
+            if len(values) and not values.any():
+                self.count(column, "zero_sequences", 1)
             values = np.array(values, np.float32)  # a copy: the source's own array may be read again
         finite = np.isfinite(values)
         if not finite.all():

@@ -150,7 +150,7 @@ def test_a_killed_conversion_looks_incomplete_and_starts_clean(tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     half = tmp_path / "prepared.incomplete"
     deadline = time.monotonic() + 60
-    while len(list(half.glob("*.parquet"))) < 2 and time.monotonic() < deadline and process.poll() is None:
+    while len(list(half.glob("*.arrow"))) < 2 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait(60)
