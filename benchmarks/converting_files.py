@@ -4,8 +4,9 @@ What becomes of files: rows, lengths and repairs of each, seconds and largest re
     python benchmarks/converting_files.py context_10.pkl label.csv CMU_MOSI_ModifiedTimestampedWords.csd
     python benchmarks/converting_files.py --gigabytes 1       # files that it makes: a pickle, sequences, Parquet
 
-Each is converted by prepare_data.py's means in a process of its own, into a temporary folder. "Imports" are the seconds
-and the memory of a process that converts nothing.
+Each is converted in a process of its own, as prepare_data.py does it, into a folder of Parquet with a card, or with
+--cache as train.py does it, into a memory-mapped table whose first row is then read. "Imports" are the seconds and the
+memory of a process that converts nothing.
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, help="size of each of the files that are made")
     parser.add_argument("--folder", help="where to put them; a temporary folder by default")
     parser.add_argument("--num_proc", type=int)
+    parser.add_argument("--cache", action="store_true")
     parser.add_argument("--convert", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.convert:
-        convert(*options.convert, options.num_proc)
+        convert(*options.convert, options.num_proc, options.cache)
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         sources = list(options.sources)
@@ -54,6 +56,7 @@ def measure(sources: list[str], options: argparse.Namespace) -> None:
             environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": folder, "OMP_NUM_THREADS": "1"}
             command = [sys.executable, __file__, "x", "--convert", source, str(Path(folder) / "out")]
             command += ["--num_proc", str(options.num_proc)] if options.num_proc else []
+            command += ["--cache"] if options.cache else []
             start = time.perf_counter()
             run = subprocess.run(command, capture_output=True, text=True, env=environment)
             seconds = time.perf_counter() - start
@@ -124,13 +127,17 @@ def generate_parquet(path: Path, gigabytes: float) -> None:
     writer.close()
 
 
-def convert(source: str, output: str, num_proc: int | None) -> None:
+def convert(source: str, output: str, num_proc: int | None, cache: bool) -> None:
     from datasets_scripts import open_source
 
     report = None
     if source != "imports":
         builder = open_source(source)
-        builder.write_folder(Path(output), num_proc=num_proc)
+        if cache:
+            builder.download_and_prepare(num_proc=num_proc)
+            next(iter(builder.rows().values()))[0]
+        else:
+            builder.write_folder(Path(output), num_proc=num_proc)
         report = builder.report().to_dict()
     usages = [
         resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

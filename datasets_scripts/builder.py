@@ -28,8 +28,9 @@ from datasets_scripts.report import ConversionReport
 from datasets_scripts.schema import feature_sizes
 from datasets_scripts.tally import Tally
 
-# What is held in memory before it is written, and the size of a row group of Parquet, which is what its readers hold.
-BATCH_BYTES = 1 << 20
+# What is held in memory before it is written. Smaller ones save little, and every one of them is looked at when a table is
+# opened, so that many are slow to open.
+BATCH_BYTES = 4 << 20
 MAX_BATCH_ROWS = 1000
 
 
