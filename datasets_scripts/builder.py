@@ -28,8 +28,7 @@ from datasets_scripts.report import ConversionReport
 from datasets_scripts.schema import feature_sizes
 from datasets_scripts.tally import Tally
 
-# What is held in memory before it is written. Smaller ones save little, and every one of them is looked at when a table is
-# opened, so that many are slow to open.
+# What is held in memory before it is written. Smaller ones save little, and each is looked at when the table is opened.
 BATCH_BYTES = 4 << 20
 MAX_BATCH_ROWS = 1000
 

@@ -2,10 +2,15 @@
 
 Every function takes what the pickle held under a key, checks it and returns it in one shape. Every error is a
 ValueError that names the key, the split, the rule, the sample where there is one, and what to do.
+
+Values come from anywhere. Lists can share parts, so that a short file holds long ones; what `load_pickle` gives stays
+within a few times the file when it is written out, and nothing here makes more of it than that.
 """
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +20,39 @@ from datasets_scripts.padding import Spans, spans_from_mask
 from datasets_scripts.schema import EMOTIONS
 
 _ID_NUMBERS = (int, float, np.integer, np.floating)
+_NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
+_PLAIN_NUMBERS = {bool, int, float}
 _EMOTION_NAMES = ", ".join(EMOTIONS)
+
+_MAX_ID_WORDS = 16
+_MAX_ID_LENGTH = 1000
+_MAX_SHOWN_NAMES = 30
+# How many times larger a list of arrays may become by taking the one type that holds the numbers of all of them.
+_MAX_PROMOTION = 4
+# How many values are checked at a time.
+_PIECE_VALUES = 1 << 20
+
+
+class _ShortRepr(reprlib.Repr):
+    """What a file has, for messages: never all of it, and never containers within themselves without end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 100
+        self.maxlevel = 2
+
+    def repr_ndarray(self, array: np.ndarray, level: int) -> str:
+        return f"an array of shape {array.shape}"
+
+
+_shown = _ShortRepr().repr
+
+
+def shown_names(names: Iterable[Any]) -> str:
+    """Names of keys for a message, sorted; of many, the first."""
+    shown = sorted(str(name)[:100] for name in names)
+    more = len(shown) - _MAX_SHOWN_NAMES
+    return f"{shown[:_MAX_SHOWN_NAMES]}" + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True)
@@ -42,8 +79,7 @@ def read_ids(value: Any, split: str) -> list[str]:
 
 
 def _read_id(item: Any, split: str, row: int) -> str:
-    words = list(item) if isinstance(item, (list, tuple, np.ndarray)) else [item]
-    words = [_decode(word) if isinstance(word, (str, bytes)) else word for word in words]
+    words = _id_words(item)
     # Start and end may be numbers; a video has a name.
     if (
         words
@@ -52,11 +88,25 @@ def _read_id(item: Any, split: str, row: int) -> str:
         and all(isinstance(word, (str, *_ID_NUMBERS)) for word in words)
     ):
         segment = "_".join(str(word) for word in words[1:])
-        return f"{words[0]}$_${segment}" if segment else words[0]
+        name = f"{words[0]}$_${segment}" if segment else words[0]
+        if len(name) <= _MAX_ID_LENGTH:
+            return name
     raise ValueError(
-        f"`id` of split '{split}' must hold names or rows of (video, start, end), but row {row} has {item!r}; "
-        "write it as 'video$_$segment'."
+        f"`id` of split '{split}' must hold names or rows of (video, start, end), of at most {_MAX_ID_LENGTH} "
+        f"characters, but row {row} has {_shown(item)}; write it as 'video$_$segment'."
     )
+
+
+def _id_words(item: Any) -> list[Any]:
+    """The parts of an id, or nothing where there are more than an id has."""
+    if isinstance(item, np.ndarray):
+        item = item.reshape(-1).tolist() if item.size <= _MAX_ID_WORDS else []
+    words = item if isinstance(item, (list, tuple)) else [item]
+    if len(words) > _MAX_ID_WORDS or any(
+        isinstance(word, (str, bytes)) and len(word) > _MAX_ID_LENGTH for word in words
+    ):
+        return []
+    return [_decode(word) if isinstance(word, (str, bytes)) else word for word in words]
 
 
 def read_texts(value: Any, split: str, ids: list[str]) -> list[str]:
@@ -66,27 +116,34 @@ def read_texts(value: Any, split: str, ids: list[str]) -> list[str]:
     for item, name in zip(items, ids, strict=True):
         if not isinstance(item, (str, bytes)):
             raise ValueError(
-                f"`raw_text` of split '{split}' must hold strings, but id '{name}' has {item!r}; "
+                f"`raw_text` of split '{split}' must hold strings, but id '{name}' has {_shown(item)}; "
                 "write an empty string where there is no transcript."
             )
     return [_decode(item) for item in items]
 
 
-def _items(value: Any, key: str, split: str) -> list:
-    """The rows of a list or array."""
-    if isinstance(value, np.ndarray) and value.ndim:
-        return value.tolist()
+def _items(value: Any, key: str, split: str) -> Sequence[Any]:
+    """The rows of a list or of an array of strings."""
     if isinstance(value, (list, tuple)):
-        return list(value)
+        return value
+    what = f"a {type(value).__name__}"
+    if isinstance(value, np.ndarray):
+        # An array can be long and hold nothing, and as a list take many times its size.
+        if value.ndim and value.dtype.kind in "OSU" and 0 < value.size <= _MAX_ID_WORDS * len(value):
+            return value.tolist()
+        if value.shape[:1] == (0,):
+            return []
+        what = f"an array of {value.dtype} of the shape {value.shape}"
     raise ValueError(
-        f"`{key}` of split '{split}' must be a list or an array with one entry per sample, but it is a "
-        f"{type(value).__name__}; write it as a list."
+        f"`{key}` of split '{split}' must be a list or an array with one entry per sample, strings, but it is {what}; "
+        "write it as a list."
     )
 
 
 def _decode(value: str | bytes) -> str:
-    # Bytes that are not UTF-8 are shown, not lost: one odd character should not end a conversion.
-    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)
+    # Bytes that are not UTF-8, and halves of characters, are shown, not lost: one should not end a conversion.
+    text = value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
 def read_labels(value: Any, key: str, split: str, ids: list[str]) -> np.ndarray:
@@ -137,13 +194,22 @@ def read_emotions(value: Any, key: str, split: str, ids: list[str]) -> np.ndarra
 
 def is_one_per_sample(value: Any) -> bool:
     """Whether a value is a list or an array with one number or string per sample, such as the name of a class."""
-    try:
-        array = np.asarray(value)
-        if array.dtype == object:  # strings may come in an array of objects
-            array = np.asarray(array.tolist())
-    except ValueError:  # rows of different sizes
-        return False
-    return bool(array.ndim) and array.size == len(array) and array.dtype.kind in "biufSU"
+    if isinstance(value, np.ndarray):
+        if not value.ndim or value.size != len(value):
+            return False
+        if value.dtype.kind != "O":
+            return value.dtype.kind in "biufSU"
+        value = value.reshape(-1)
+    return isinstance(value, (list, tuple, np.ndarray)) and all(map(_is_single, value))
+
+
+def _is_single(item: Any) -> bool:
+    """Whether it is a number or a string, alone or as the only item of a list or an array."""
+    while isinstance(item, (list, tuple)) and len(item) == 1:
+        item = item[0]
+    if isinstance(item, np.ndarray):
+        return item.size == 1 and item.dtype.kind in "biufSU"
+    return isinstance(item, (str, bytes, *_NUMBERS))
 
 
 def check_same_emotions(
@@ -206,32 +272,67 @@ def read_tokens(value: Any, split: str, ids: list[str]) -> Tokens:
         values = array[:, position]
         good = _is_whole(values) & (values < 2**31)
         _check_rows(good, values, "text_bert", split, ids, f"must hold whole {what} of 0 or more", fix)
-    tokens, mask, types = array.astype(np.int32).swapaxes(0, 1)
-    spans = spans_from_mask(mask > 0, "mask of `text_bert`")
-    good = (mask <= 1).all(axis=1) & (mask.sum(axis=1) == spans.lengths)
-    _check_rows(good, mask, "text_bert", split, ids, "must hold a mask of 0 and 1 whose ones are one block", fix)
-    return Tokens(tokens, np.where(mask > 0, types, 0), spans)
+    mask = array[:, 1] > 0
+    spans = spans_from_mask(mask, "mask of `text_bert`")
+    good = (array[:, 1] <= 1).all(axis=1) & (np.count_nonzero(mask, axis=1) == spans.lengths)
+    rule = "must hold a mask of 0 and 1 whose ones are one block"
+    _check_rows(good, mask if good.all() else array[:, 1].astype(np.int32), "text_bert", split, ids, rule, fix)
+    types = np.zeros(mask.shape, np.int32)  # takes no memory where nothing is written, and most are 0
+    np.copyto(types, array[:, 2], where=mask & (array[:, 2] != 0), casting="unsafe")
+    return Tokens(array[:, 0].astype(np.int32), types, spans)
 
 
 def _is_whole(values: np.ndarray) -> np.ndarray:
     """Which values are whole numbers of 0 or more."""
-    return np.isfinite(values) & (values >= 0) & (values == np.floor(values))
+    whole = np.empty(values.shape, bool)
+    rows = max(1, _PIECE_VALUES // max(1, values[:1].size))
+    for start in range(0, len(values), rows):
+        piece = values[start : start + rows]
+        whole[start : start + rows] = np.isfinite(piece) & (piece >= 0) & (piece == np.floor(piece))
+    return whole
 
 
 def _numbers(value: Any, key: str, split: str, meaning: str) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # rows of different sizes
-        raise ValueError(
-            f"`{key}` of split '{split}' must be one array of shape {meaning}, but its rows differ in size ({error}); "
-            "pad them to one size."
-        ) from error
-    if array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"`{key}` of split '{split}' must hold numbers in the shape {meaning}, but its dtype is {array.dtype}; "
-            "save it as one array of numbers."
-        )
-    return array
+    dtype = _dtype_of_others(value)
+    if dtype is None:
+        try:
+            array = np.asarray(value)
+        except ValueError as error:  # rows of different sizes
+            raise ValueError(
+                f"`{key}` of split '{split}' must be one array of shape {meaning}, but its rows differ in size "
+                f"({error}); pad them to one size."
+            ) from error
+        if array.dtype.kind in "biuf":
+            return array
+        dtype = str(array.dtype)
+    raise ValueError(
+        f"`{key}` of split '{split}' must hold numbers in the shape {meaning}, but its dtype is {dtype}; save it as "
+        "one array of numbers."
+    )
+
+
+def _dtype_of_others(value: Any) -> str | None:
+    """The dtype of `value` where it does not hold numbers only; making an array of it can take much memory."""
+    dtypes: set[np.dtype] = set()
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, np.ndarray):
+            dtypes.add(item.dtype)
+        elif isinstance(item, (str, bytes)):
+            return f"{'<U' if isinstance(item, str) else 'S'}{len(item)}"
+        elif isinstance(item, (list, tuple)):
+            if id(item) not in seen and not _PLAIN_NUMBERS.issuperset(map(type, item)):
+                waiting.extend(item)
+            seen.add(id(item))
+        elif not isinstance(item, _NUMBERS):
+            return "object"
+    if all(dtype.kind in "biuf" for dtype in dtypes):
+        sizes = [dtype.itemsize for dtype in dtypes]
+        if not sizes or np.result_type(*dtypes).itemsize <= _MAX_PROMOTION * min(sizes):
+            return None
+    return " and ".join(sorted(map(str, dtypes)))
 
 
 def _rows_of_numbers(value: Any, key: str, split: str, ids: list[str], meaning: str) -> np.ndarray:

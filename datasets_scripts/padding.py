@@ -37,9 +37,9 @@ class Spans:
 
     def count_inside(self, occupied: np.ndarray) -> np.ndarray:
         """How many occupied frames of (rows, steps) lie inside, (rows,) int64."""
-        total = np.concatenate([np.zeros((len(occupied), 1), np.int64), occupied.cumsum(axis=1)], axis=1)
-        rows = np.arange(len(occupied))
-        return total[rows, self.stops] - total[rows, self.starts]
+        steps = np.arange(occupied.shape[1])
+        inside = (steps >= self.starts[:, None]) & (steps < self.stops[:, None]) & occupied
+        return np.count_nonzero(inside, axis=1)
 
 
 def occupied_frames(array: np.ndarray) -> np.ndarray:

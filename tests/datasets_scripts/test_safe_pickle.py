@@ -4,12 +4,27 @@ import collections
 import copyreg
 import os
 import pickle
+import pickletools
 import struct
 
 import numpy as np
 import pytest
 
+from datasets_scripts.pickle_instructions import PLAIN as PLAIN_INSTRUCTIONS
+from datasets_scripts.pickle_instructions import REFUSED
 from datasets_scripts.safe_pickle import UnsafePickleError, load_pickle
+from tests.datasets_scripts.pickled import (
+    ARRAY_STATE,
+    DTYPE,
+    EMPTY_STRING,
+    ENCODE,
+    FLOAT32,
+    FROMBUFFER,
+    NDARRAY,
+    pure_python_pickle,
+    python2_array,
+    write,
+)
 
 ARRAYS = {
     "float32": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -23,8 +38,13 @@ ARRAYS = {
     "large": np.random.default_rng(0).standard_normal((40, 50)),
     "no rows": np.zeros((0, 7), np.float32),
     "no dimensions": np.array(3.5),
+    "axes in another order": np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2),
+    "axes turned round": np.arange(60, dtype=np.int16).reshape(3, 4, 5).transpose(2, 0, 1),
+    "no columns": np.zeros((3, 0), ">f4"),
     "strings": np.array(["a", "wide ü 中"]),
     "byte strings": np.array([b"abc", b"d"]),
+    "objects": np.asfortranarray(np.array([["a", 1, None], [b"b", [2, 3], ()]], object)),
+    "an object": np.array(None),
 }
 PLAIN = {
     "text": ["", "ascii", "ü 中 \U0001f600"],
@@ -33,12 +53,6 @@ PLAIN = {
     "sets": [{1, 2}, frozenset({"x"})],
     "nested": {"a": {"b": [(1, (2, [3]))]}},
 }
-
-
-def write(folder, content, name="file.pkl"):
-    path = folder / name
-    path.write_bytes(content)
-    return path
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -50,8 +64,8 @@ def test_plain_data_of_every_protocol(tmp_path, protocol):
     loaded = load_pickle(write(tmp_path, pickle.dumps(content, protocol)))
     for name, array in ARRAYS.items():
         got = loaded["arrays"][name]
-        dtype = pickle.loads(pickle.dumps(array, protocol)).dtype  # numpy may turn big into little endian
-        assert type(got) is np.ndarray and got.dtype == dtype and got.shape == array.shape, name
+        assert type(got) is np.ndarray and not got.flags.writeable and got.shape == array.shape, name
+        assert got.dtype.newbyteorder("=") == array.dtype.newbyteorder("="), name  # the byte order is the file's
         np.testing.assert_array_equal(got, array, err_msg=name)
     assert loaded["plain"] == PLAIN
     assert [(type(got), got) for got in loaded["scalars"]] == [(type(scalar), scalar) for scalar in scalars]
@@ -78,13 +92,20 @@ def test_module_names_of_both_numpy_generations(tmp_path, core):
 
 def test_python_2_pickle(tmp_path):
     raw = struct.pack("<3f", 1.0, -2.5, 300.25)  # has bytes above 127, so ASCII fails and latin1 is needed
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I3\ntcnumpy\ndtype\n"
-        b"(S'f4'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\nS" + repr(raw)[1:].encode() + b"\ntb"
-    )
-    loaded = load_pickle(write(tmp_path, b"(dS'audio'\n" + array + b"sS'name'\nS'caf\\xe9'\ns."))
-    np.testing.assert_array_equal(loaded["audio"], np.array([1.0, -2.5, 300.25], np.float32))
-    assert loaded["name"] == "café"
+    for content in (
+        b"S" + repr(raw)[1:].encode() + b"\n",
+        b"T\x0c\x00\x00\x00" + raw,
+        b"U\x0c" + raw,
+        b"U\x0c" + raw + b"q\x05",
+    ):
+        path = write(tmp_path, b"(dS'audio'\n" + python2_array(content) + b"sS'name'\nS'caf\\xe9'\nsS'n'\nL12L\ns.")
+        loaded = load_pickle(path)
+        np.testing.assert_array_equal(loaded["audio"], np.array([1.0, -2.5, 300.25], np.float32))
+        assert loaded["name"] == "café" and loaded["n"] == 12
+    # Python 2 has each string of one byte once, and refers to it wherever it comes again.
+    shared = b"(lp0\nS'\\xff'\np1\na" + python2_array(b"g1\n", b"I1").replace(b"f4", b"u1") + b"ag1\na."
+    loaded = load_pickle(write(tmp_path, shared.replace(b"S'<'", b"S'|'")))
+    assert loaded[0] == loaded[2] == "ÿ" and loaded[1].tolist() == [255]
 
 
 class Call:
@@ -140,11 +161,6 @@ def test_dotted_names_do_not_reach_into_allowed_modules(tmp_path):
         load_pickle(write(tmp_path, content))
 
 
-DTYPE = b"cnumpy\ndtype\n(V%s\nI0\nI1\ntR"
-NDARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntC\x01btR"
-ENCODE = b"c_codecs\nencode\n"
-
-
 @pytest.mark.parametrize(
     ("content", "name"),
     [
@@ -158,12 +174,18 @@ ENCODE = b"c_codecs\nencode\n"
         (b"cnumpy\ndtype\n(](Vf4\nVi4\netR.", "numpy.dtype"),
         (b"cnumpy\nndarray\n((I3\nttR.", "numpy.ndarray"),
         (b"cnumpy\nndarray\n(I3\nt\x81.", "NEWOBJ"),
-        (b"cnumpy\nndarray\n(I3\nt}\x92.", "NEWOBJ"),
+        (b"cnumpy\nndarray\n(I3\nt}\x92.", "NEWOBJ_EX"),
         (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(I0\ntC\x01btR.", "numpy._reconstruct"),
         (b"cnumpy.core.multiarray\nscalar\n(" + DTYPE % b"O" + b"C\x08abcdefghtR.", "numpy.scalar"),
         (b"cnumpy.core.numeric\n_frombuffer\n(Vabcd\n" + DTYPE % b"f4" + b"I1\nVC\ntR.", "numpy._frombuffer"),
         (b"cbuiltins\nbytes\n(I99\ntR.", "bytes"),
+        (b"cbuiltins\nbytearray\n(I99\ntR.", "bytearray"),
+        (ENCODE + b"(Vabc\n" + DTYPE % b"f4" + b"tR.", "_codecs.encode"),
+        (DTYPE % b"3f4" + b".", "numpy.dtype"),
+        (DTYPE % b"float32" + b".", "numpy.dtype"),
+        (DTYPE % b"U99999999999" + b".", "numpy.dtype"),
         (b"cbuiltins\nset\n(Vab\ntR.", "set"),
+        (b"ccollections\nOrderedDict\n((I1\nltR.", "collections.OrderedDict"),
         # BUILD: attributes of a callable, a float that claims to hold objects, a string that grows behind its array,
         # a record, an array of objects made of raw bytes, an array larger than its content
         (b"cnumpy.core.numeric\n_frombuffer\n(N}V__name__\nVx\nstb.", "BUILD"),
@@ -176,7 +198,22 @@ ENCODE = b"c_codecs\nencode\n"
         (DTYPE % b"f8" + b"(I3\nV<\n(" + DTYPE % b"f4" + b"(I2\nttNNI-1\nI-1\nI0\ntb.", "BUILD"),
         (NDARRAY + b"(I1\n(I1\nt" + DTYPE % b"O8" + b"I00\nC\x08abcdefghtb.", "BUILD"),
         (NDARRAY + b"(I1\n(I9\nt" + DTYPE % b"f4" + b"I00\nC\x08abcdefghtb.", "BUILD"),
-        (NDARRAY + b"(I1\n(I-2\nt" + DTYPE % b"f4" + b"I00\nC\x08abcdefghtb.", "BUILD"),
+        (NDARRAY + b"(I1\n(I-2\nt" + FLOAT32 + b"I00\nC\x08abcdefghtb.", "BUILD"),
+        (NDARRAY + b"(I1\n(I3\nt" + FLOAT32 + b"I00\nC\x08abcdefghtb.", "BUILD"),
+        (NDARRAY + b"(I1\n(I1\nt" + FLOAT32 + b"I00\nC\x08abcdefghtb.", "BUILD"),
+        (NDARRAY + b"(I1\n(I4611686018427387905\nI4\nt" + FLOAT32 + b"I00\nC\x00tb.", "BUILD"),
+        (NDARRAY + b"(I1\n(I1099511627776\nt" + EMPTY_STRING + b"I00\nC\x00tb.", "BUILD"),
+        (NDARRAY + b"(I1\n(" + b"I1\n" * 65 + b"t" + FLOAT32 + b"I00\nC\x04abcdtb.", "BUILD"),
+        (NDARRAY + b"(I1\n(I1\nt" + FLOAT32 + b"C\x01aC\x04abcdtb.", "BUILD"),
+        (NDARRAY + ARRAY_STATE + b"b" + ARRAY_STATE + b"b.", "BUILD"),  # a second time
+        (FLOAT32 + b"(I3\nV>\nNNNI-1\nI-1\nI0\ntb.", "BUILD"),
+        (b"cnumpy.core.multiarray\nscalar\n(" + FLOAT32 + b"C\x03abctR.", "numpy.scalar"),
+        (b"cnumpy.core.multiarray\nscalar\n(" + FLOAT32 + b"C\x08abcdefghtR.", "numpy.scalar"),
+        (FROMBUFFER + b"C\x04abcd" + FLOAT32 + b"(I2\ntVC\ntR.", "numpy._frombuffer"),
+        (FROMBUFFER + b"C\x04abcd" + FLOAT32 + b"(I1\ntVA\ntR.", "numpy._frombuffer"),
+        (FROMBUFFER + b"C\x04abcd" + FLOAT32 + b"(I1\ntVK\ntR.", "numpy._frombuffer"),
+        (FROMBUFFER + b"C\x04abcd" + FLOAT32 + b"(I1\ntVK\n(I1\nttR.", "numpy._frombuffer"),
+        (FROMBUFFER + b"C\x04abcd" + FLOAT32 + b"I-1\nVC\ntR.", "numpy._frombuffer"),
         (b"Pinternal\n.", "persistent id"),
         (b"Vinternal\nQ.", "persistent id"),
         (b"\x82\x01.", "extension code"),
@@ -230,3 +267,113 @@ def test_missing_file_and_folder(tmp_path):
         load_pickle(tmp_path / "nothing.pkl")
     with pytest.raises(FileNotFoundError, match="it is a folder"):
         load_pickle(str(tmp_path))
+
+
+# Every instruction of pickles: what is plain, and what no plain file needs.
+NEEDED = """
+INT BININT BININT1 BININT2 LONG LONG1 FLOAT BINFLOAT NONE NEWTRUE NEWFALSE STRING BINSTRING SHORT_BINSTRING BINBYTES
+SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8 EMPTY_LIST APPEND APPENDS LIST
+EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS EMPTY_SET ADDITEMS FROZENSET MARK GET BINGET
+LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD PROTO FRAME STOP
+"""
+NOT_NEEDED = {
+    "LONG4": b"\x8b\x01\x00\x00\x00a.",
+    "POP": b"NN0.",
+    "POP_MARK": b"N(1.",
+    "DUP": b"N2\x86.",
+    "EXT1": b"\x82\x01.",
+    "EXT2": b"\x83\x01\x00.",
+    "EXT4": b"\x84\x01\x00\x00\x00.",
+    "INST": b"(inumpy\nndarray\n.",
+    "OBJ": b"(cnumpy\nndarray\no.",
+    "NEWOBJ": b"cnumpy\nndarray\n)\x81.",
+    "NEWOBJ_EX": b"cnumpy\nndarray\n)}\x92.",
+    "PERSID": b"Pinternal\n.",
+    "BINPERSID": b"NQ.",
+    "NEXT_BUFFER": b"\x80\x05\x97.",
+    "READONLY_BUFFER": b"\x80\x05N\x98.",
+}
+# What picklers write only from 4 GiB on, and what only those of Python 2 do.
+RARE = [b"\x8d\x02" + bytes(7) + b"ab.", b"\x8e\x02" + bytes(7) + b"ab.", b"(S'a'\nT\x01\x00\x00\x00aU\x01at."]
+
+
+def test_every_instruction_is_needed_by_plain_data_or_refused(tmp_path):
+    """Plain means that a pickler writes it for plain data; the files here are good, and use each of these."""
+    assert sorted([*NEEDED.split(), *NOT_NEEDED]) == sorted(opcode.name for opcode in pickletools.opcodes)
+    codes = {opcode.name: opcode.code.encode("latin1") for opcode in pickletools.opcodes}
+    assert set(PLAIN_INSTRUCTIONS) == {codes[name] for name in NEEDED.split()} - {pickle.STOP}
+    assert set(REFUSED) == {codes[name] for name in NOT_NEEDED}
+    rows = [("a", i) for i in range(300)]
+    content = [PLAIN, [float(i) for i in range(9)], b"x" * 300, "y" * 300, rows, rows[0], rows[-1], 3**99, 40000, -5]
+    files = [pickle.dumps([ARRAYS, *content], protocol) for protocol in range(6)]
+    filled = [array for array in ARRAYS.values() if array.size]  # Python's own pickler fails at empty buffers
+    files += [pure_python_pickle([filled, *content], protocol) for protocol in range(6)]
+    seen = set()
+    for file in files + RARE:
+        load_pickle(write(tmp_path, file))
+        seen |= {opcode.name for opcode, _, _ in pickletools.genops(file)}
+    assert seen == set(NEEDED.split())
+
+
+@pytest.mark.parametrize("name", NOT_NEEDED)
+def test_instructions_that_plain_data_does_not_need(tmp_path, name):
+    with pytest.raises(UnsafePickleError, match="was not run"):
+        load_pickle(write(tmp_path, NOT_NEEDED[name]))
+
+
+def test_codes_that_are_no_instructions(tmp_path):
+    known = {ord(opcode.code) for opcode in pickletools.opcodes}
+    for code in set(range(256)) - known:
+        with pytest.raises(ValueError, match="byte 1 is no instruction"):
+            load_pickle(write(tmp_path, b"N" + bytes([code]) + b"."))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"NN.", "ends with several objects or none"),
+        (b".", "ends with several objects or none"),
+        (b"(N.", "ends with several objects or none"),
+        (b"N.N.", "2 bytes follow its end"),
+        (b"N.\n", "1 bytes follow its end"),
+        (b"]N", "it has no end"),
+        (b"J\x01\x02", "it has no end"),
+        (b"t.", "IndexError"),
+        (b"NNe.", "IndexError"),
+        (b"N\x86.", "lacks items"),
+        (b"g5\n.", "KeyError"),
+        (b"h\x05.", "KeyError"),
+        (b"j\xff\xff\xff\xff.", "KeyError"),
+        (b"Na.", "IndexError"),
+        (b"NNa.", "items of a list are added to a NoneType"),
+        (ARRAY := NDARRAY + ARRAY_STATE + b"bK\x07a.", "items of a list are added to a ndarray"),
+        (NDARRAY + ARRAY_STATE + b"b(K\x07e.", "items of a list are added to a ndarray"),
+        (NDARRAY + ARRAY_STATE + b"bK\x00K\x07s.", "items of a dict are added to a ndarray"),
+        (NDARRAY + ARRAY_STATE + b"b(K\x00K\x07u.", "items of a dict are added to a ndarray"),
+        (NDARRAY + ARRAY_STATE + b"b(K\x00\x90.", "items of a set are added to a ndarray"),
+        (b"\x96\x01" + bytes(7) + b"a(K\x01e.", "items of a list are added to a bytearray"),
+        (b"](K\x01\x90.", "items of a set are added to a list"),
+        (b"](K\x01K\x01u.", "items of a dict are added to a list"),
+        (b"\x8f(K\x01e.", "items of a list are added to a set"),
+        (b"(K\x01\x91(K\x01\x90.", "items of a set are added to a frozenset"),
+        (b"}(K\x01u.", "has no value"),
+        (b"(K\x01d.", "has no value"),
+        (b"K\x01\x85)R.", "a tuple is called"),
+        (b"cnumpy\ndtype\n]R.", "called with a list"),
+        (b"\x8c\x05numpyK\x01\x93.", "name is not a string"),
+        (b"I12", "end of a line is missing"),
+        (b"I" + b"9" * 200 + b"\n.", "number or a name is too long"),
+        (b"L" + b"9" * 10**6 + b"L\n.", "number or a name is too long"),
+        (b"F" + b"9" * 200 + b"\n.", "number or a name is too long"),
+        (b"p" + b"9" * 200 + b"\n.", "number or a name is too long"),
+        (b"c" + b"x" * 2000 + b"\ny\n.", "number or a name is too long"),
+        (b"Sabc\n.", "no quotes"),
+        (b"S'abc\n.", "no quotes"),
+        (b"\x95\x09" + bytes(7) + b"N.", "9 bytes are announced and 2 are left"),
+        (b"\x80\x06N.", "protocol 6 is not known"),
+    ],
+)  # fmt: skip
+def test_damage_is_told(tmp_path, content, message):
+    with pytest.raises(ValueError, match=rf"truncated or not a pickle.*{message}") as caught:
+        load_pickle(write(tmp_path, content))
+    assert type(caught.value) is ValueError and len(str(caught.value)) < 1000
