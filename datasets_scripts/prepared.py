@@ -19,7 +19,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets_scripts.card import dataset_card, label_picture
+from datasets_scripts.cards.card import dataset_card, label_picture
 from datasets_scripts.report import ConversionReport
 from datasets_scripts.schema import SPLITS
 

@@ -12,14 +12,14 @@ import datasets
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from datasets_scripts.arrays.npz_arrays import NpzArrays
 from datasets_scripts.builder import SourceBuilder
-from datasets_scripts.computational_sequences import ComputationalSequences
-from datasets_scripts.label_table import LabelTable
-from datasets_scripts.mmsa_pickle import MMSAPickle
-from datasets_scripts.npz_arrays import NpzArrays
-from datasets_scripts.parquet_rows import ParquetRows
+from datasets_scripts.csd.computational_sequences import ComputationalSequences
+from datasets_scripts.parquet.parquet_rows import ParquetRows
+from datasets_scripts.pickles.mmsa_pickle import MMSAPickle
 from datasets_scripts.prepared import PreparedFolder, is_prepared
 from datasets_scripts.report import ConversionReport
+from datasets_scripts.tables.label_table import LabelTable
 
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".p")
 _TABLE_SUFFIXES = (".csv", ".tsv")

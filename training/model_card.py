@@ -11,7 +11,7 @@ import transformers
 import yaml
 
 from datasets_scripts import MODALITIES
-from datasets_scripts.markdown import item
+from datasets_scripts.cards.markdown import item
 from training.corpus import Corpus
 from training.recipe import Recipe
 

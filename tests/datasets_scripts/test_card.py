@@ -15,10 +15,10 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from datasets_scripts import EMOTIONS, ConversionReport, conversion_report, corpora, row_features
-from datasets_scripts.card import dataset_card, label_picture
+from datasets_scripts.cards.card import dataset_card, label_picture
+from datasets_scripts.cards.label_plot import bin_width, binned
+from datasets_scripts.cards.markdown import MAX_LETTERS, code, item, prose, table
 from datasets_scripts.corpora import CorpusInfo, FeatureSet
-from datasets_scripts.label_plot import bin_width, binned
-from datasets_scripts.markdown import MAX_LETTERS, code, item, prose, table
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 NAMES = tuple(f"loud_{index}" for index in range(12))
@@ -484,7 +484,7 @@ def test_picture_leaves_pyplot_alone(tmp_path):
     pytest.importorskip("matplotlib")
     code = (
         "import sys\nfrom datasets_scripts.report import ConversionReport\n"
-        "from datasets_scripts.label_plot import label_picture\n"
+        "from datasets_scripts.cards.label_plot import label_picture\n"
         "label_picture(ConversionReport.from_json(sys.stdin.read()), sys.argv[1])\n"
         "assert 'matplotlib.figure' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
     )

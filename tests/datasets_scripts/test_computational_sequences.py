@@ -13,8 +13,8 @@ import pytest
 
 import datasets_scripts.corpora as corpora
 from datasets_scripts import load_dataset, prepare
-from datasets_scripts.computational_sequences import ComputationalSequences, ComputationalSequencesConfig
-from datasets_scripts.csd_sequences import ROLES, select
+from datasets_scripts.csd.computational_sequences import ComputationalSequences, ComputationalSequencesConfig
+from datasets_scripts.csd.csd_sequences import ROLES, select
 
 h5py = pytest.importorskip("h5py")
 REAL = Path(__file__).parents[2].parent / "shared" / "data"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from datasets_scripts.csd_alignment import EPSILON, Timeline, checked_intervals, means_of_finite
+from datasets_scripts.csd.csd_alignment import EPSILON, Timeline, checked_intervals, means_of_finite
 
 KINDS = ("touching", "overlapping", "gaps", "same start", "unsorted", "nested", "almost touching")
 

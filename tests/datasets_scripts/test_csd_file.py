@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import datasets_scripts.csd_arrays as csd_arrays
-import datasets_scripts.csd_file as csd_file
-from datasets_scripts.csd_file import CsdFile
-from datasets_scripts.csd_filters import unpack
+import datasets_scripts.csd.csd_arrays as csd_arrays
+import datasets_scripts.csd.csd_file as csd_file
+from datasets_scripts.csd.csd_file import CsdFile
+from datasets_scripts.csd.csd_filters import unpack
 
 h5py = pytest.importorskip("h5py")
 ROOT = Path(__file__).parents[2]
@@ -438,7 +438,7 @@ def test_heaps_do_not_overlap(tmp_path):
 FUZZ = """
 import json, random, resource, sys
 from pathlib import Path
-from datasets_scripts.csd_sequences import Sequence, select, ROLES
+from datasets_scripts.csd.csd_sequences import Sequence, select, ROLES
 import h5py
 
 folder, first, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])

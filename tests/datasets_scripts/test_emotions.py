@@ -8,9 +8,9 @@ import pytest
 import yaml
 from datasets import Dataset, List, Value
 
-import datasets_scripts.mmsa_pickle as mmsa_pickle
+import datasets_scripts.pickles.mmsa_pickle as mmsa_pickle
 from datasets_scripts import EMOTIONS, ConversionReport, MMSAPickle, conversion_report, load_dataset, row_features
-from datasets_scripts.card import dataset_card
+from datasets_scripts.cards.card import dataset_card
 
 ROWS = {"train": 7, "valid": 3, "test": 4}
 ORDER = "happy, sad, anger, surprise, disgust, fear"

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from datasets_scripts import EMOTIONS, corpora, csv_rows, label_index, load_dataset, prepare
-from datasets_scripts.csv_rows import TableFile
-from datasets_scripts.label_table import LabelTable
+from datasets_scripts import EMOTIONS, corpora, load_dataset, prepare
+from datasets_scripts.tables import csv_rows, label_index
+from datasets_scripts.tables.csv_rows import TableFile
+from datasets_scripts.tables.label_table import LabelTable
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -455,7 +456,7 @@ def test_hostile_tables_within_bounded_memory(tmp_path):
     """Each holds 48 MiB; the process may take 24 MiB more than it has after a small one."""
     script = """
         import pathlib, resource, sys
-        from datasets_scripts.label_table import LabelTable
+        from datasets_scripts.tables.label_table import LabelTable
 
         def refusal(path):
             try:

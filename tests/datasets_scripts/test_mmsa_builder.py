@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import yaml
 
-import datasets_scripts.mmsa_pickle as mmsa_pickle
-import datasets_scripts.padded_arrays as padded_arrays
+import datasets_scripts.arrays.padded_arrays as padded_arrays
+import datasets_scripts.pickles.mmsa_pickle as mmsa_pickle
 from datasets_scripts import ConversionReport, MMSAPickle, conversion_report, load_dataset, row_features
-from datasets_scripts.card import dataset_card
+from datasets_scripts.cards.card import dataset_card
 
 ROWS = {"train": 7, "valid": 3, "test": 4}
 
@@ -108,7 +108,7 @@ def test_error_while_writing_leaves_nothing(tmp_path, content, monkeypatch):
 def test_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path, content):
     path, cache = write(tmp_path, content), tmp_path / "cache"
     code = (
-        "import os, signal, sys, datasets_scripts, datasets_scripts.padded_arrays as m\n"
+        "import os, signal, sys, datasets_scripts, datasets_scripts.arrays.padded_arrays as m\n"
         "real = m._rows\n"
         "def dies(split, columns):\n"
         "    yield from real(split, columns)\n"

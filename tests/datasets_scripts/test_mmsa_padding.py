@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datasets_scripts.padding import (
+from datasets_scripts.arrays.padding import (
     occupied_frames,
     padded_side,
     spans_from_frames,

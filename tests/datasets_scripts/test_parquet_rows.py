@@ -14,8 +14,8 @@ import pytest
 
 from datasets_scripts import load_dataset, prepare
 from datasets_scripts.corpora import standard_folds
-from datasets_scripts.parquet_files import files_in
-from datasets_scripts.parquet_rows import ParquetRows
+from datasets_scripts.parquet.parquet_files import files_in
+from datasets_scripts.parquet.parquet_rows import ParquetRows
 
 F32, LISTS = pa.float32(), pa.list_(pa.list_(pa.float32()))
 SPLITS = ["train", "test", "train", "validation", "train", "Dev", "test", "train", "TRAIN "]

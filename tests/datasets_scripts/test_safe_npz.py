@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import datasets_scripts.safe_npz as safe_npz
-from datasets_scripts.npz_arrays import NpzArrays
-from datasets_scripts.safe_npz import NpzArchive
+import datasets_scripts.arrays.safe_npz as safe_npz
+from datasets_scripts.arrays.npz_arrays import NpzArrays
+from datasets_scripts.arrays.safe_npz import NpzArchive
 from datasets_scripts.tally import Tally
 
 AUDIO = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32)

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import datasets_scripts.safe_parquet as safe_parquet
-from datasets_scripts.parquet_rows import ParquetRows
-from datasets_scripts.safe_parquet import SafeParquet
+import datasets_scripts.parquet.safe_parquet as safe_parquet
+from datasets_scripts.parquet.parquet_rows import ParquetRows
+from datasets_scripts.parquet.safe_parquet import SafeParquet
+from datasets_scripts.parquet.thrift_compact import BINARY, BYTE, DOUBLE, I16, I32, I64, LIST, SET, STRUCT, Compact
 from datasets_scripts.tally import Tally
-from datasets_scripts.thrift_compact import BINARY, BYTE, DOUBLE, I16, I32, I64, LIST, SET, STRUCT, Compact
 
 LISTS = pa.list_(pa.list_(pa.float32()))
 

@@ -10,9 +10,9 @@ import struct
 import numpy as np
 import pytest
 
-from datasets_scripts.pickle_instructions import PLAIN as PLAIN_INSTRUCTIONS
-from datasets_scripts.pickle_instructions import REFUSED
-from datasets_scripts.safe_pickle import UnsafePickleError, load_pickle
+from datasets_scripts.pickles.pickle_instructions import PLAIN as PLAIN_INSTRUCTIONS
+from datasets_scripts.pickles.pickle_instructions import REFUSED
+from datasets_scripts.pickles.safe_pickle import UnsafePickleError, load_pickle
 from tests.datasets_scripts.pickled import (
     ARRAY_STATE,
     DTYPE,

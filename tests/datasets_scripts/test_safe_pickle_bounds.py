@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from datasets_scripts import pickle_content, pickle_machine
-from datasets_scripts.mmsa_layout import read_layout
-from datasets_scripts.safe_pickle import load_pickle
+from datasets_scripts.arrays.mmsa_layout import read_layout
+from datasets_scripts.pickles import pickle_content, pickle_machine
+from datasets_scripts.pickles.safe_pickle import load_pickle
 from tests.datasets_scripts.pickled import (
     ARRAY_STATE,
     BYTES_5000,

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets_scripts import pickle_machine
-from datasets_scripts.mmsa_layout import read_layout
-from datasets_scripts.safe_pickle import load_pickle
+from datasets_scripts.arrays.mmsa_layout import read_layout
+from datasets_scripts.pickles import pickle_machine
+from datasets_scripts.pickles.safe_pickle import load_pickle
 from tests.datasets_scripts.pickled import (
     ARRAY_STATE,
     DTYPE,
@@ -443,7 +443,7 @@ def test_programs_are_not_all_refused(folder):
 LIMITED = """
 import resource, sys
 from pathlib import Path
-import datasets_scripts.safe_pickle as safe_pickle
+import datasets_scripts.pickles.safe_pickle as safe_pickle
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + (300 << 20) + 2 * max(Path(name).stat().st_size for name in sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from datasets_scripts import load_dataset, open_source
-from datasets_scripts.computational_sequences import ComputationalSequences
-from datasets_scripts.label_table import LabelTable
-from datasets_scripts.mmsa_pickle import MMSAPickle
-from datasets_scripts.npz_arrays import NpzArrays
-from datasets_scripts.parquet_rows import ParquetRows
+from datasets_scripts.arrays.npz_arrays import NpzArrays
+from datasets_scripts.csd.computational_sequences import ComputationalSequences
+from datasets_scripts.parquet.parquet_rows import ParquetRows
+from datasets_scripts.pickles.mmsa_pickle import MMSAPickle
 from datasets_scripts.sources import find_source
+from datasets_scripts.tables.label_table import LabelTable
 
 
 def make_csd(path):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets_scripts.padding import Spans, spans_from_mask
+from datasets_scripts.arrays.padding import Spans, spans_from_mask
 from datasets_scripts.schema import EMOTIONS
 
 _ID_NUMBERS = (int, float, np.integer, np.floating)

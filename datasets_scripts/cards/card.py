@@ -10,9 +10,9 @@ from urllib.parse import quote
 import yaml
 
 from datasets_scripts import corpora
+from datasets_scripts.cards.label_plot import finite_labels, label_picture
+from datasets_scripts.cards.markdown import code, item, prose, table
 from datasets_scripts.corpora import CorpusInfo, FeatureSet
-from datasets_scripts.label_plot import finite_labels, label_picture
-from datasets_scripts.markdown import code, item, prose, table
 from datasets_scripts.report import ConversionReport, one_line
 from datasets_scripts.schema import COLUMN_DESCRIPTIONS, MODALITIES, SEQUENCES
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets_scripts.pickle_bounds import NotPlainError, add_keys
+from datasets_scripts.pickles.pickle_bounds import NotPlainError, add_keys
 
 # boolean, signed and unsigned integer, float, complex, bytes, string, object
 _PLAIN_DTYPE = re.compile(r"[<>=|]?[?biufcSUO][0-9]{0,10}")

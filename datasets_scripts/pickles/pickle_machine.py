@@ -14,9 +14,9 @@ import codecs
 from collections.abc import Sized
 from typing import Any
 
-from datasets_scripts.pickle_bounds import REFERENCE_BYTES, NotPlainError, add_keys, check_key, check_plain
-from datasets_scripts.pickle_content import Content
-from datasets_scripts.pickle_values import ENCODE, FROMBUFFER, FUNCTIONS, Function, RefusedError, Unbuilt
+from datasets_scripts.pickles.pickle_bounds import REFERENCE_BYTES, NotPlainError, add_keys, check_key, check_plain
+from datasets_scripts.pickles.pickle_content import Content
+from datasets_scripts.pickles.pickle_values import ENCODE, FROMBUFFER, FUNCTIONS, Function, RefusedError, Unbuilt
 
 MEMORY_FACTOR = 4
 MEMORY_BASE = 256 << 20

@@ -48,7 +48,7 @@ import pyarrow as pa
 
 from datasets_scripts.builder import Source, SourceBuilder, SourceConfig
 from datasets_scripts.own_splits import folds_of, split_named, warn_of_rows_without_fold
-from datasets_scripts.parquet_columns import (
+from datasets_scripts.parquet.parquet_columns import (
     FEATURES,
     MAX_TEXT_BYTES,
     NUMBERS,
@@ -64,9 +64,9 @@ from datasets_scripts.parquet_columns import (
     strings,
     tokens,
 )
-from datasets_scripts.parquet_files import files_elsewhere, files_in, splits_by_name
-from datasets_scripts.parquet_keys import check_keys, keys_of, read_all_keys, video_of
-from datasets_scripts.safe_parquet import SafeParquet
+from datasets_scripts.parquet.parquet_files import files_elsewhere, files_in, splits_by_name
+from datasets_scripts.parquet.parquet_keys import check_keys, keys_of, read_all_keys, video_of
+from datasets_scripts.parquet.safe_parquet import SafeParquet
 from datasets_scripts.schema import MODALITIES, SPLITS, row_features
 from datasets_scripts.tally import Tally
 

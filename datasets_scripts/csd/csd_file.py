@@ -16,8 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from datasets_scripts.csd_arrays import RawFile, StoredArray, naming
-from datasets_scripts.csd_filters import BrokenRuleError
+from datasets_scripts.csd.csd_arrays import RawFile, StoredArray, naming
+from datasets_scripts.csd.csd_filters import BrokenRuleError
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 MAX_ENTRIES = 1_000_000

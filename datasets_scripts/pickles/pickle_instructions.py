@@ -11,10 +11,10 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from datasets_scripts.pickle_bounds import REFERENCE_BYTES
-from datasets_scripts.pickle_content import Content
-from datasets_scripts.pickle_machine import MAX_DIGITS, Machine
-from datasets_scripts.pickle_values import RefusedError
+from datasets_scripts.pickles.pickle_bounds import REFERENCE_BYTES
+from datasets_scripts.pickles.pickle_content import Content
+from datasets_scripts.pickles.pickle_machine import MAX_DIGITS, Machine
+from datasets_scripts.pickles.pickle_values import RefusedError
 
 Instruction = Callable[[Machine], None]
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets_scripts.csv_rows import TableRow, shown
 from datasets_scripts.schema import EMOTIONS, SPLIT_NAMES
+from datasets_scripts.tables.csv_rows import TableRow, shown
 
 # Names of a column, the first that is there is read; compared without case and surrounding spaces.
 TEXT_NAMES = ("text", "raw_text", "transcript")

@@ -42,9 +42,9 @@ import datasets
 import numpy as np
 
 from datasets_scripts.builder import Source, SourceBuilder, SourceConfig
-from datasets_scripts.csd_alignment import means_of_finite
-from datasets_scripts.csd_folds import FOLDS_FILE, split_videos
-from datasets_scripts.csd_sequences import PAUSE, ROLES, Entries, Selection, Sequence, Survey, select, video_of
+from datasets_scripts.csd.csd_alignment import means_of_finite
+from datasets_scripts.csd.csd_folds import FOLDS_FILE, split_videos
+from datasets_scripts.csd.csd_sequences import PAUSE, ROLES, Entries, Selection, Sequence, Survey, select, video_of
 from datasets_scripts.schema import EMOTIONS, MODALITIES, SPLITS, feature_sizes, row_features
 from datasets_scripts.tally import Tally
 

@@ -25,10 +25,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from datasets_scripts.pickle_bounds import NotPlainError
-from datasets_scripts.pickle_content import Content
-from datasets_scripts.pickle_instructions import run_pickle
-from datasets_scripts.pickle_values import RefusedError
+from datasets_scripts.pickles.pickle_bounds import NotPlainError
+from datasets_scripts.pickles.pickle_content import Content
+from datasets_scripts.pickles.pickle_instructions import run_pickle
+from datasets_scripts.pickles.pickle_values import RefusedError
 
 # What a damaged file raises inside the interpreter. MemoryError is not here: it says nothing about the file.
 _DAMAGE = (EOFError, IndexError, KeyError, OverflowError, TypeError, ValueError)

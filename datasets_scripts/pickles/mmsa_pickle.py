@@ -14,8 +14,8 @@ from typing import Any
 
 import datasets
 
-from datasets_scripts.padded_arrays import ArraysBuilder
-from datasets_scripts.safe_pickle import load_pickle
+from datasets_scripts.arrays.padded_arrays import ArraysBuilder
+from datasets_scripts.pickles.safe_pickle import load_pickle
 
 
 class MMSAPickle(ArraysBuilder):

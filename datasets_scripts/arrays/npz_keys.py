@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from datasets_scripts.arrays.safe_npz import NpzArchive
 from datasets_scripts.own_splits import split_named
-from datasets_scripts.safe_npz import NpzArchive
 from datasets_scripts.schema import MODALITIES
 
 LABELS = "regression_labels"

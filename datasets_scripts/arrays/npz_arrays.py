@@ -48,13 +48,13 @@ from typing import Any
 
 import numpy as np
 
+from datasets_scripts.arrays.mmsa_fields import read_ids
+from datasets_scripts.arrays.mmsa_layout import MMSASplit, OwnParts
+from datasets_scripts.arrays.npz_keys import LABELS, TEXTS, Group, find_groups, split_candidates
+from datasets_scripts.arrays.padded_arrays import ArraysBuilder, ArraysConfig
+from datasets_scripts.arrays.safe_npz import NpzArchive
 from datasets_scripts.builder import Source
-from datasets_scripts.mmsa_fields import read_ids
-from datasets_scripts.mmsa_layout import MMSASplit, OwnParts
-from datasets_scripts.npz_keys import LABELS, TEXTS, Group, find_groups, split_candidates
 from datasets_scripts.own_splits import folds_of, split_named, warn_of_rows_without_fold
-from datasets_scripts.padded_arrays import ArraysBuilder, ArraysConfig
-from datasets_scripts.safe_npz import NpzArchive
 from datasets_scripts.schema import MODALITIES, SPLITS
 from datasets_scripts.tally import Tally
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets_scripts.csd_filters import BrokenRuleError, can_unpack_to, known_filter, max_unpacked, unpack
+from datasets_scripts.csd.csd_filters import BrokenRuleError, can_unpack_to, known_filter, max_unpacked, unpack
 
 # Bytes of one array, all its rows; of one chunk; and of one string. Chunks of one array.
 MAX_ARRAY_BYTES = 1 << 30

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets_scripts.csd_alignment import Timeline, checked_intervals
-from datasets_scripts.csd_arrays import StoredArray
-from datasets_scripts.csd_file import HDF5_START, CsdFile
+from datasets_scripts.csd.csd_alignment import Timeline, checked_intervals
+from datasets_scripts.csd.csd_arrays import StoredArray
+from datasets_scripts.csd.csd_file import HDF5_START, CsdFile
 
 ROLES = ("words", "text", "audio", "vision", "labels")
 PAUSE = "sp"

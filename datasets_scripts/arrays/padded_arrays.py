@@ -36,9 +36,9 @@ from typing import Any
 
 import datasets
 
+from datasets_scripts.arrays.mmsa_layout import MMSALayout, MMSASplit, read_layout
+from datasets_scripts.arrays.padding import PADDINGS
 from datasets_scripts.builder import Source, SourceBuilder, SourceConfig
-from datasets_scripts.mmsa_layout import MMSALayout, MMSASplit, read_layout
-from datasets_scripts.padding import PADDINGS
 from datasets_scripts.schema import row_features
 from datasets_scripts.tally import Tally
 

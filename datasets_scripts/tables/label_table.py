@@ -50,8 +50,9 @@ import datasets
 
 from datasets_scripts import corpora
 from datasets_scripts.builder import Source, SourceBuilder, SourceConfig
-from datasets_scripts.csv_rows import TableFile, shown
-from datasets_scripts.label_columns import (
+from datasets_scripts.schema import EMOTIONS, MODALITIES, SPLIT_NAMES, SPLITS, row_features
+from datasets_scripts.tables.csv_rows import TableFile, shown
+from datasets_scripts.tables.label_columns import (
     Columns,
     LabelRow,
     RowRules,
@@ -60,9 +61,8 @@ from datasets_scripts.label_columns import (
     names_ids,
     survey,
 )
-from datasets_scripts.label_index import LabelIndex
-from datasets_scripts.media_files import RAW_FOLDER, find_media
-from datasets_scripts.schema import EMOTIONS, MODALITIES, SPLIT_NAMES, SPLITS, row_features
+from datasets_scripts.tables.label_index import LabelIndex
+from datasets_scripts.tables.media_files import RAW_FOLDER, find_media
 from datasets_scripts.tally import Tally
 
 TABLE_NAMES = ("label.csv", "labels.csv")

@@ -8,9 +8,9 @@ from collections.abc import KeysView
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from datasets_scripts.csv_rows import TableRow, shown
-from datasets_scripts.label_columns import LabelRow
 from datasets_scripts.schema import SPLITS
+from datasets_scripts.tables.csv_rows import TableRow, shown
+from datasets_scripts.tables.label_columns import LabelRow
 
 ROWS_PER_SHARD = 1000
 

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from datasets_scripts.own_splits import split_named
-from datasets_scripts.parquet_columns import MAX_ID_BYTES, STRING_NAMES, Columns, strings
-from datasets_scripts.safe_parquet import SafeParquet
+from datasets_scripts.parquet.parquet_columns import MAX_ID_BYTES, STRING_NAMES, Columns, strings
+from datasets_scripts.parquet.safe_parquet import SafeParquet
 
 _BATCH_ROWS = 1024
 _ENOUGH_VIDEOS = 5000

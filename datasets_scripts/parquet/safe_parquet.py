@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets_scripts.thrift_compact import BINARY, I32, I64, Compact, Wanted
+from datasets_scripts.parquet.thrift_compact import BINARY, I32, I64, Compact, Wanted
 
 MAX_FOOTER_BYTES = 16 << 20
 FREE_FOOTER_BYTES = 1 << 20

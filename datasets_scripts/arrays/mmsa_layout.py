@@ -3,7 +3,7 @@
 The layout is `{train, valid, test} -> {id, raw_text, text, text_bert, audio, vision, *_lengths, regression_labels}`,
 with padded arrays. Sources: the feature files of MMSA (https://github.com/thuiar/MMSA) and Self-MM, which SUGRM and
 CH-SIMS share, and those of MulT (https://github.com/yaohungt/Multimodal-Transformer), which name the labels `labels`,
-give ids as (video, start, end), pad in front and have no lengths. `datasets_scripts.mmsa_pickle` documents the rules; a
+give ids as (video, start, end), pad in front and have no lengths. `padded_arrays` documents the rules; a
 breach of one is a ValueError.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets_scripts.mmsa_fields import (
+from datasets_scripts.arrays.mmsa_fields import (
     Tokens,
     check_same_emotions,
     is_one_per_sample,
@@ -29,7 +29,7 @@ from datasets_scripts.mmsa_fields import (
     read_tokens,
     shown_names,
 )
-from datasets_scripts.padding import Spans, occupied_frames, padded_side, spans_from_frames, spans_from_lengths
+from datasets_scripts.arrays.padding import Spans, occupied_frames, padded_side, spans_from_frames, spans_from_lengths
 from datasets_scripts.schema import EMOTIONS, MODALITIES, SPLIT_NAMES, SPLITS
 
 _LABEL_KEYS = ("regression_labels", "labels")

@@ -1,0 +1,1 @@
+"""Padded arrays, of pickles and `.npz`, to rows."""

@@ -1,0 +1,1 @@
+"""Computational sequences of CMU-MultimodalSDK."""

@@ -1,0 +1,1 @@
+"""Parquet of one's own."""

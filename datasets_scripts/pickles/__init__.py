@@ -1,0 +1,1 @@
+"""Feature pickles, read without running what a pickle can run."""
