@@ -27,7 +27,6 @@ REPORT_FILE = "conversion_report.json"
 CARD_FILE = "README.md"
 PICTURE_FILE = "labels.png"
 DATA_FOLDER = "data"
-GROUP_BYTES = 2 << 20  # of a row group, which whoever streams the rows holds
 PAGE_BYTES = 64 << 10  # of a column, which whoever writes or reads it holds
 
 
@@ -99,10 +98,9 @@ def write_shards(folder: Path, written: str) -> None:
             pa.ipc.open_stream(source) as batches,
             pq.ParquetWriter(target, batches.schema, use_dictionary=False, data_page_size=PAGE_BYTES) as shard,
         ):
-            for batch in batches:
-                rows = max(batch.num_rows * GROUP_BYTES // max(batch.nbytes, 1), 1)
-                for start in range(0, batch.num_rows, rows):
-                    shard.write_batch(batch.slice(start, rows))
+            for batch in batches:  # of a few MB, each a row group
+                shard.write_batch(batch)
+                pa.default_memory_pool().release_unused()
         file.unlink()
 
 

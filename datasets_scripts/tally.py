@@ -12,6 +12,8 @@ from datasets_scripts.schema import EMOTIONS, SEQUENCES
 
 # Videos are counted to tell which corpus this is, which the first thousands do.
 _MAX_VIDEOS = 5000
+# Known feature sets have hundreds of features; a file may claim millions.
+_MAX_FEATURES = 10_000
 # Two decimals are finer than any rating; a corpus of arbitrary numbers still has few of them.
 _LABEL_DECIMALS = 2
 
@@ -23,7 +25,8 @@ class Tally:
         split: name of the split.
         rows: how many rows were taken.
         counts: per column, the counts that `report.COUNT_DESCRIPTIONS` names.
-        replaced: per column and feature (position within a step), how many values were not finite.
+        replaced: per column and feature (position within a step, the first thousands of them), how many values were not
+            finite.
         lengths: per sequence column, how many rows have how many steps.
         labels: how many rows have which label, rounded to two decimals.
         empty_text: rows without a transcript.
@@ -88,7 +91,7 @@ class Tally:
             self.count(column, "positive_infinity", np.count_nonzero(np.isposinf(values)))
             self.count(column, "negative_infinity", np.count_nonzero(np.isneginf(values)))
             replaced = self.replaced.setdefault(column, {})
-            wrong = np.count_nonzero(~finite, axis=0)
+            wrong = np.count_nonzero(~finite[:, :_MAX_FEATURES], axis=0)
             for position in np.flatnonzero(wrong):
                 replaced[str(position)] = replaced.get(str(position), 0) + int(wrong[position])
             values[~finite] = 0

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset
@@ -365,8 +365,7 @@ class Evaluation:
         key = (text, processor.text_input, processor.max_text_length, limit, content)
         if self._prepared is None or self._prepared[0] != key:
             self._prepared = None  # the old one goes before the new one comes
-            rows = prepare_split(self.rows, processor, text)
-            assert isinstance(rows, MappedRows)  # nothing is streamed here
+            rows = cast(MappedRows, prepare_split(self.rows, processor, text))  # nothing is streamed here
             self._prepared = (key, rows)
         return self._prepared[1]
 

@@ -118,7 +118,7 @@ def _find_splits(content: Any, warnings: list[str]) -> tuple[dict[str, Mapping],
             f"the file must hold a dict of the splits {SPLITS}, but it holds a {type(content).__name__}; "
             "check that this is a feature file in MMSA's layout."
         )
-    found = sorted(str(key) for key in content)
+    found = shown_names(content)
     parts, read = {}, set()
     for split in SPLITS:
         name = next((name for name in SPLIT_NAMES if SPLIT_NAMES[name] == split and name in content), None)

@@ -155,7 +155,7 @@ class ParquetRows(SourceBuilder):
             ),
             shards=pieces,
             rows=rows,
-            row_bytes=row_bytes,
+            row_bytes=max(row_bytes // 3, 1),  # reading takes the page and the levels as well
             ignored_keys=sorted(columns.ignored),
             warnings=warnings,
         )

@@ -21,7 +21,7 @@ from datasets_scripts.pickles.safe_pickle import load_pickle
 class MMSAPickle(ArraysBuilder):
     """Converts one pickle.
 
-    Reading a pickle takes as much memory as the file.
+    Reading one takes at most as much memory as the file, and from protocol 3 on that of the file itself, mapped.
     """
 
     VERSION = datasets.Version("1.2.0")

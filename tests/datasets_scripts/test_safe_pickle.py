@@ -243,6 +243,12 @@ def test_shared_dtypes_of_numpy_stay_as_they_are(tmp_path):
     assert np.dtype("f8").byteorder == "=" and np.zeros(1).dtype.isnative
 
 
+def test_what_is_referred_to_again_is_what_was_put_there_last(tmp_path):
+    state = ARRAY_STATE.replace(b"C\x04abcd", b"C\x04abcdq\x02")
+    array, content, again = load_pickle(write(tmp_path, b"(" + NDARRAY + b"q\x01q\x02" + state + b"bh\x02h\x01t."))
+    assert content == b"abcd" and array.tobytes() == b"abcd" and again is array
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_truncation_anywhere_is_told(tmp_path, protocol):
     content = pickle.dumps({"train": {"audio": np.ones((2, 3)), "id": ["a", "b"], "n": np.float32(1)}}, protocol)

@@ -3,7 +3,10 @@
 import mmap
 import os
 import pickle
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -351,3 +354,48 @@ def test_texts_that_are_no_text_are_shown(tmp_path):
         content[split]["raw_text"] = ["words"] * len(content[split]["id"])
     layout = read_layout(load_pickle(write(tmp_path, pickle.dumps(content, 4))), "auto")
     assert layout.splits[0].texts == ["half \\ud83d", "byte \\xff"]
+
+
+MEASURED = """
+import resource, sys
+import datasets
+from datasets_scripts import sources
+datasets.disable_progress_bars()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+sources.prepare(sys.argv[1], cache_dir=sys.argv[2])
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is that of Linux")
+@pytest.mark.parametrize(
+    ("protocol", "make"),
+    [
+        (2, np.ascontiguousarray),
+        (3, np.ascontiguousarray),
+        (4, np.ascontiguousarray),
+        (5, np.ascontiguousarray),
+        (4, np.asfortranarray),
+        (4, lambda array: array.astype(">f4")),
+        (4, lambda array: array.astype(np.float64)),
+        (5, lambda array: array.transpose(1, 0, 2).copy().transpose(1, 0, 2)),
+    ],
+)
+def test_a_conversion_takes_as_much_memory_as_its_file(tmp_path, protocol, make):
+    """All of it: reading, finding the padding, writing. What the imports take is not counted."""
+    rng = np.random.default_rng(0)
+    content = {}
+    for split, rows in (("train", 700), ("valid", 100), ("test", 200)):
+        lengths = rng.integers(50, 500, rows).tolist()
+        content[split] = split_of(rows, raw_text=["some words"] * rows, audio_lengths=lengths)
+        content[split]["id"] = [f"{split}{row // 4}$_${row % 4}" for row in range(rows)]
+        audio = rng.standard_normal((rows, 500, 74), np.float32)
+        for row, length in enumerate(lengths):
+            audio[row, length:] = 0
+        content[split]["audio"] = make(audio)
+    path = write(tmp_path, pickle.dumps(content, protocol))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", MEASURED, str(path), str(tmp_path / "cache")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=True)
+    assert int(done.stdout) < path.stat().st_size + (100 << 20)
