@@ -19,8 +19,7 @@ import logging
 import sys
 from pathlib import Path
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import CommitInfo, HfApi
 
 from datasets_scripts.prepared import PreparedFolder, is_prepared
 from datasets_scripts.sources import open_source
@@ -81,7 +80,25 @@ def convert(options: argparse.Namespace, reader_options: dict[str, str], folder:
 
 
 def push(prepared: PreparedFolder, repo_id: str, private: bool) -> None:
-    """Upload a prepared folder in one commit; shards of an earlier upload are deleted in it."""
+    """Upload a prepared folder in one commit; shards of an earlier upload are deleted in it.
+
+    Raises:
+        ValueError: the repository is public, and nobody said that it may be.
+        ConnectionError: the Hub was not reached, or refused. There is no commit then.
+    """
+    try:
+        commit = _upload(prepared, repo_id, private)
+    except ValueError:
+        raise
+    except Exception as error:  # the Hub's own errors, and those of the library that it speaks through
+        raise ConnectionError(
+            f"{prepared.path} was not uploaded to {repo_id} ({type(error).__name__}: {error}); check the connection, "
+            "the name and the token (`hf auth login`), and run this again."
+        ) from error
+    print(f"Uploaded to {commit.commit_url}.")
+
+
+def _upload(prepared: PreparedFolder, repo_id: str, private: bool) -> CommitInfo:
     api = HfApi()
     repo = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
     visible = api.repo_info(repo.repo_id, repo_type="dataset").private is False
@@ -90,20 +107,19 @@ def push(prepared: PreparedFolder, repo_id: str, private: bool) -> None:
             f"{repo.repo_id} is public, and the rows belong to a corpus whose terms may not allow that; make it "
             "private in its settings, or give --public."
         )
-    commit = api.upload_folder(
+    return api.upload_folder(
         repo_id=repo.repo_id,
         repo_type="dataset",
         folder_path=prepared.path,
         commit_message=f"Rows of {prepared.report().source}",
         delete_patterns=["data/*.parquet"],
-        ignore_patterns=["dataset_info.json", ".*"],
+        ignore_patterns=[".*"],
     )
-    print(f"Uploaded to {commit.commit_url}.")
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         main(sys.argv[1:])
-    except (ValueError, OSError, HfHubHTTPError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -208,6 +208,14 @@ def test_uploads_are_private_unless_asked_for(source, tmp_path, monkeypatch, cap
     with pytest.raises(ValueError, match="was not made by prepare_data.py"):
         prepare_data.main([str(source), "--push_to_hub", "org/mosi"])
 
+    def unreachable(**arguments):
+        raise RuntimeError("no route")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "upload_folder", unreachable)
+        with pytest.raises(ConnectionError, match=r"was not uploaded to org/mosi \(RuntimeError: no route\); check"):
+            prepare_data.main([str(folder), "--push_to_hub", "org/mosi"])
+
     hub.private = False
     hub.calls.clear()
     with pytest.raises(ValueError, match=r"org/mosi is public.*--public"):
