@@ -51,9 +51,8 @@ def main(arguments: list[str]) -> None:
     else:
         folder = Path(options.output)
         convert(options, reader_options, folder)
-    prepared = PreparedFolder(folder)
     if options.push_to_hub is not None:
-        push(prepared, options.push_to_hub, private=not options.public)
+        push(PreparedFolder(folder), options.push_to_hub, private=not options.public)
 
 
 def convert(options: argparse.Namespace, reader_options: dict[str, str], folder: Path) -> None:
@@ -61,7 +60,8 @@ def convert(options: argparse.Namespace, reader_options: dict[str, str], folder:
     if is_prepared(options.source):
         raise ValueError(f"{options.source} is prepared already; leave --output out, or name its source.")
     builder = open_source(options.source, **reader_options)
-    if is_prepared(folder) and not options.overwrite:
+    there = is_prepared(folder)
+    if there and not options.overwrite:
         before = PreparedFolder(folder).report()
         if (before.sha256, before.options) == (builder.config.sha256, builder.config.chosen_options()):
             print(f"{folder} holds the rows of {options.source} already.")
@@ -70,9 +70,9 @@ def convert(options: argparse.Namespace, reader_options: dict[str, str], folder:
             f"--output {folder} holds other rows (of {before.source}, options {before.options}); give another folder, "
             "or --overwrite."
         )
-    if folder.exists() and not is_prepared(folder) and (folder.is_file() or any(folder.iterdir())):
-        raise FileExistsError(f"--output {folder} holds other files; give an empty folder or a new one.")
-    if folder.is_dir() and not is_prepared(folder):
+    if not there and folder.exists():
+        if folder.is_file() or any(folder.iterdir()):
+            raise FileExistsError(f"--output {folder} holds other files; give an empty folder or a new one.")
         folder.rmdir()
     builder.write_folder(folder, num_proc=options.num_proc, max_shard_size=options.max_shard_size)
     print(builder.report().summary())

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import datasets
 from datasets.exceptions import DatasetGenerationError
 
-from datasets_scripts.corpora import CORPORA, differences_from_standard, identify
+from datasets_scripts.corpora import CORPORA, corpus_of, differences_from_standard
 from datasets_scripts.prepared import REPORT_FILE, check_ids, check_shards, write_card, write_shards
 from datasets_scripts.report import ConversionReport
 from datasets_scripts.schema import feature_sizes
@@ -167,7 +167,7 @@ class SourceBuilder(datasets.GeneratorBasedBuilder):
         return replace(ConversionReport.from_json(path.read_text(encoding="utf-8")), source=self.config.path.name)
 
     def rows(self) -> datasets.DatasetDict:
-        """The splits in numpy format, memory-mapped; see `loading.load_dataset`."""
+        """The splits in numpy format, memory-mapped; see `sources.load_dataset`."""
         return self.as_dataset().with_format("numpy")
 
     def _info(self) -> datasets.DatasetInfo:
@@ -250,7 +250,7 @@ class SourceBuilder(datasets.GeneratorBasedBuilder):
             for split, tally in tallies.items()
         }
         videos = set().union(*(tally.videos for tally in tallies.values()))
-        corpus = identify(videos) if config.corpus is None else config.corpus if config.corpus in CORPORA else None
+        corpus = corpus_of(videos, config.corpus)
         report = ConversionReport(
             source=config.path.name,
             source_format=self.SOURCE_FORMAT,

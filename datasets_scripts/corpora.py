@@ -196,6 +196,13 @@ _SIMS_V2_VIDEO = re.compile(r"aqgy[3-5]_\d{4}(_\d{5})?|csbgs2_\d{4}|video_xjzw")
 _SIMS_V2_TEST_VIDEO = re.compile(r"test([1-9]|1[0-5])")
 
 
+def corpus_of(videos: Iterable[str], chosen: str | None) -> str | None:
+    """The key in `CORPORA` that the option `corpus` means: none for "none", and the videos tell where it is None."""
+    if chosen is None:
+        return identify(videos)
+    return None if chosen == "none" else chosen
+
+
 def identify(videos: Iterable[str]) -> str | None:
     """The key in `CORPORA` of the corpus that these video ids are from; None where they are of none, or of several.
 

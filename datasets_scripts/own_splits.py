@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
-from datasets_scripts.corpora import CORPORA, identify, standard_folds
+from datasets_scripts.corpora import CORPORA, corpus_of, standard_folds
 from datasets_scripts.schema import SPLIT_NAMES
 
 
@@ -25,8 +25,8 @@ def folds_of(videos: Set[str], corpus: str | None, fix: str, warnings: list[str]
     Returns:
         None where no folds are known; every row is then in `train`.
     """
-    chosen = identify(videos) if corpus is None else corpus
-    folds = standard_folds(chosen) if chosen in CORPORA else {}
+    chosen = corpus_of(videos, corpus)
+    folds = standard_folds(chosen) if chosen is not None else {}
     if chosen is None or videos.isdisjoint(folds):
         warnings.append(
             f"nothing says the split of the rows and no standard folds are known for these videos, so every row is in "

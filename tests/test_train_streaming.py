@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import prepare_data
 import train
-from datasets_scripts import PreparedFolder, load_dataset
+from datasets_scripts import PreparedFolder, SyntheticCorpus, load_dataset
 from tests.conftest import TINY_RECIPE
 from tests.layouts import make_rows, write_mmsa, write_prepared
 from training.corpus import load_corpus, prepare_split, streamed_splits
@@ -109,16 +110,12 @@ def test_a_streamed_run_resumes_to_the_same_result(tiny_recipe, prepared, tmp_pa
 
 
 def test_a_run_on_tokens_and_a_target_that_leaves_rows_out(tiny_recipe, tmp_path):
-    from datasets_scripts import SyntheticCorpus
-
     corpus = SyntheticCorpus(train=48, valid=16, test=16, emotions=True).build()
     folder = tmp_path / "own"
     folder.mkdir()
     for split, rows in corpus.items():
         rows.to_parquet(folder / f"{split}.parquet")
     prepared = tmp_path / "prepared"
-    import prepare_data
-
     prepare_data.main([str(folder), "--output", str(prepared)])
     recipe = tiny_recipe(
         synthetic=None, data_file=str(prepared), streaming=True, label_generation="none", normalize=["audio"],

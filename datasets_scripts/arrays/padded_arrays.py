@@ -30,6 +30,7 @@ A modality without a step in any sample has no column. NaN and infinities become
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -72,9 +73,9 @@ class ArraysBuilder(SourceBuilder):
 
     BUILDER_CONFIG_CLASS = ArraysConfig
 
+    @abstractmethod
     def read_arrays(self) -> Any:
         """The splits as `mmsa_layout.read_layout` takes them."""
-        raise NotImplementedError
 
     def inspect(self) -> Source:
         layout = read_layout(self.read_arrays(), self.config.padding)

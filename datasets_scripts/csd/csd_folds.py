@@ -30,7 +30,7 @@ def split_videos(
     """
     videos = list(videos)
     warnings: list[str] = []
-    key = corpora.identify(videos) if corpus is None else None if corpus == "none" else corpus
+    key = corpora.corpus_of(videos, corpus)
     if folds_file is not None:
         folds, source = read_folds(folds_file), folds_file.name
         absent = sorted(set(folds) - set(videos))

@@ -162,9 +162,8 @@ class LabelTable(SourceBuilder):
         """The standard split of each video; None where it is known of none."""
         rows = (self._rules.read(row) for row in self._file.rows())
         videos = {row.id.partition("$_$")[0] for row in rows if row is not None}
-        chosen = self.config.corpus
-        corpus = corpora.identify(videos) if chosen is None else chosen
-        folds = corpora.standard_folds(corpus) if corpus in corpora.CORPORA else {}
+        corpus = corpora.corpus_of(videos, self.config.corpus)
+        folds = corpora.standard_folds(corpus) if corpus is not None else {}
         if corpus is None or videos.isdisjoint(folds):
             warnings.append(
                 "there is no column for the split and no standard folds are known for these videos, so every row is in "
