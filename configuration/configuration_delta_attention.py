@@ -72,6 +72,11 @@ class DeltaAttentionConfig(MultimodalConfig):
     """
 
     model_type = "delta_attention"
+    display_name = "Hierarchical Delta-Attention"
+    citation = (
+        'Panchal, "Hierachical Delta-Attention Method for Multimodal Fusion", 2020 '
+        "([arXiv:2011.10916](https://arxiv.org/abs/2011.10916))"
+    )
 
     target: Literal["sentiment", "sentiment2", "sentiment7", "emotions", "emotion"] | None = "emotion"
     objective: Literal["all", "text", "audio", "vision", "correlation", "fusion"] = "all"

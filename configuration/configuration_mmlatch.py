@@ -46,6 +46,11 @@ class MMLatchConfig(MultimodalConfig):
     """
 
     model_type = "mmlatch"
+    display_name = "MMLatch"
+    citation = (
+        'Paraskevopoulos, Georgiou and Potamianos, "MMLatch: Bottom-up Top-down Fusion for Multimodal Sentiment '
+        'Analysis", ICASSP 2022 ([arXiv:2201.09828](https://arxiv.org/abs/2201.09828))'
+    )
 
     encoder: Literal["lstm", "mult"] = "lstm"
     feedback: Literal["none", "linear", "lstm"] = "lstm"

@@ -86,6 +86,9 @@ class MultimodalConfig(PretrainedConfig):
     """
 
     model_type = "multimodal"
+    # Of an architecture: what tables and cards call it, and where it was published, in Markdown.
+    display_name = ""
+    citation = ""
     sub_configs = {"text_config": AutoConfig}
 
     text_config: dict | PretrainedConfig | None = None

@@ -39,6 +39,11 @@ class SelfMMConfig(MultitaskConfig):
     """
 
     model_type = "self_mm"
+    display_name = "Self-MM"
+    citation = (
+        'Yu, Xu, Yuan and Wu, "Learning Modality-Specific Representations with Self-Supervised Multi-Task Learning for '
+        'Multimodal Sentiment Analysis", AAAI 2021 ([arXiv:2102.04830](https://arxiv.org/abs/2102.04830))'
+    )
 
     text_pooling: Literal["first", "mean"] = "first"
     text_hidden_size: int = 64

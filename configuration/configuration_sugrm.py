@@ -29,6 +29,11 @@ class SugrmConfig(MultitaskConfig):
     """
 
     model_type = "sugrm"
+    display_name = "SUGRM"
+    citation = (
+        'Hwang and Kim, "Self-Supervised Unimodal Label Generation Strategy Using Recalibrated Modality '
+        'Representations for Multimodal Sentiment Analysis", Findings of EACL 2023'
+    )
 
     recalibration: bool = True
     sequence_encoder: Literal["lstm", "spt", "transformer"] = "spt"

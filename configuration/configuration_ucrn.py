@@ -68,6 +68,11 @@ class UcrnConfig(MultimodalConfig):
     """
 
     model_type = "ucrn"
+    display_name = "UCRN"
+    citation = (
+        'Guo, Kong, Zhou, Wang and Wang, "Unimodal and Crossmodal Refinement Network for Multimodal Sequence Fusion", '
+        "EMNLP 2021"
+    )
 
     hidden_size: int = 30
     num_hidden_layers: int = 5

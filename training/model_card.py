@@ -17,36 +17,6 @@ from training.recipe import Recipe
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "model_cards" / "run_card.md"
 
-# By model_type: the paper's name and where it appeared.
-PAPERS = {
-    "self_mm": (
-        "Self-MM",
-        'Yu, Xu, Yuan and Wu, "Learning Modality-Specific Representations with Self-Supervised Multi-Task Learning for '
-        'Multimodal Sentiment Analysis", AAAI 2021 ([arXiv:2102.04830](https://arxiv.org/abs/2102.04830))',
-    ),
-    "sugrm": (
-        "SUGRM",
-        'Hwang and Kim, "Self-Supervised Unimodal Label Generation Strategy Using Recalibrated Modality '
-        'Representations for Multimodal Sentiment Analysis", Findings of EACL 2023',
-    ),
-    "mmlatch": (
-        "MMLatch",
-        'Paraskevopoulos, Georgiou and Potamianos, "MMLatch: Bottom-up Top-down Fusion for Multimodal Sentiment '
-        'Analysis", ICASSP 2022 ([arXiv:2201.09828](https://arxiv.org/abs/2201.09828))',
-    ),
-    "ucrn": (
-        "UCRN",
-        'Guo, Kong, Zhou, Wang and Wang, "Unimodal and Crossmodal Refinement Network for Multimodal Sequence Fusion", '
-        "EMNLP 2021",
-    ),
-    "delta_attention": (
-        "Hierarchical Delta-Attention",
-        'Panchal, "Hierachical Delta-Attention Method for Multimodal Fusion", 2020 '
-        "([arXiv:2011.10916](https://arxiv.org/abs/2011.10916))",
-    ),
-}
-
-
 TASKS = {
     "sentiment": (
         "Predicts how positive a person's utterance is, from $low (most negative) to $high (most positive),",
@@ -84,7 +54,7 @@ def write_card(
     """
     The card's text. All numbers in it are `results` and those of `stages`, by their names, measured by the run.
     """
-    name, paper = PAPERS[recipe.model_type]
+    name, paper = model.config.display_name, model.config.citation
     modalities = model.config.modalities
     sizes = {split: f"{len(rows)} samples" for split, rows in corpus.splits.items()}
     inputs = []

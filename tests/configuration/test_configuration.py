@@ -155,12 +155,18 @@ def test_target_says_what_the_outputs_are(config_class, target, tmp_path):
 
 
 def test_default_targets():
-    expected = [(SelfMMConfig, "sentiment"), (SugrmConfig, "sentiment"), (MMLatchConfig, "sentiment")]
-    expected += [(UcrnConfig, "sentiment"), (DeltaAttentionConfig, "emotion")]
-    assert [(config_class, config_class().target) for config_class in CONFIG_CLASSES] == expected
-    assert [config_class().problem_type for config_class in CONFIG_CLASSES] == [
-        PROBLEMS[target][0] for _, target in expected
-    ]
+    for config_class in CONFIG_CLASSES:
+        target = "emotion" if config_class is DeltaAttentionConfig else "sentiment"
+        config = config_class()
+        assert (config.target, config.problem_type) == (target, PROBLEMS[target][0])
+
+
+def test_every_architecture_says_what_it_is():
+    assert {SelfMMConfig, SugrmConfig, MMLatchConfig, UcrnConfig, DeltaAttentionConfig} < set(CONFIG_CLASSES)
+    for attribute in ("model_type", "display_name"):
+        names = [getattr(config_class, attribute) for config_class in CONFIG_CLASSES]
+        assert all(names) and len(set(names)) == len(names)
+    assert all(len(config_class.citation) > 20 for config_class in CONFIG_CLASSES)
 
 
 def other_problem(target):
