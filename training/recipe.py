@@ -20,6 +20,7 @@ from datasets_scripts import MODALITIES, SyntheticCorpus
 from spaces.multimodal_sentiment.multimodal_sentiment import REGRESSION_CONVENTIONS, greater_is_better
 from training.label_generation import LABEL_GENERATORS
 from training.optimizer import PARAMETER_GROUPS
+from training.presets import PRESET_KEYS, with_preset
 from training.targets import Target
 
 # What a training section says unless a recipe says otherwise: the published systems train with a constant rate, without
@@ -70,6 +71,9 @@ class Recipe:
     """
     Everything that decides a run.
 
+    A recipe that names an `architecture` starts from the settings that this project has for it on the corpus, see
+    `training.presets`; one that names a `model_type`, from the defaults below.
+
     Args:
         model_type: Which architecture, by its configuration's `model_type`.
         data_file: Any source that `datasets_scripts` reads, a folder that `prepare_data.py` made, or the id of such a
@@ -105,6 +109,8 @@ class Recipe:
             configuration that are other ones from then on, such as a loss; `training` and `optimizer`, what is other
             than in the sections of that name. Each starts from the best epoch of the one before it. Without stages
             there is one training, of everything.
+        search: What `tune.py` searches, and nothing else reads: by field of the recipe, dotted inside a section, where
+            its values lie; see `training.search_space`.
     """
 
     model_type: str
@@ -129,6 +135,7 @@ class Recipe:
     model: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
+    search: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         self._check_choice("model_type", tuple(ARCHITECTURES))
@@ -286,9 +293,15 @@ class Recipe:
         """
         if not arguments or arguments[0].startswith("--"):
             raise ValueError("The first argument must be a recipe, a YAML file; recipes/ has those of this project.")
-        content = load_yaml(arguments[0])
-        for name, value in _pairs(arguments[1:]):
-            if isinstance(content, dict):  # what else it may be is said below
+        content, pairs = load_yaml(arguments[0]), _pairs(arguments[1:])
+        if isinstance(content, dict):  # what else it may be is said below
+            if "architecture" in {*content, *dict(pairs)}:  # which settings these are, the command line may say
+                for name, value in pairs:
+                    if name in (*PRESET_KEYS, "data_file", "data_options", "text_encoder", "text"):
+                        content[name] = value
+                pairs = [(name, value) for name, value in pairs if name not in PRESET_KEYS]
+                content = with_preset(content, load_yaml)
+            for name, value in pairs:
                 _override(content, name, value)
         return cls.from_dict(content, arguments[0])
 
@@ -296,11 +309,13 @@ class Recipe:
     def from_dict(cls, content: Any, source: str = "the recipe") -> Recipe:
         if not isinstance(content, dict):
             raise ValueError(f"{source} must hold a mapping of recipe keys; got {type(content).__name__}.")
+        content = with_preset(content, load_yaml)
         check_keys("", content, [f.name for f in dataclasses.fields(cls)])
         if "model_type" not in content:
-            raise ValueError(f"{source} has no `model_type`; say which architecture it trains.")
+            raise ValueError(f"{source} has neither `architecture` nor `model_type`; say which one it trains.")
         defaults = {f.name: f for f in dataclasses.fields(cls)}
-        for name in ("optimizer", "model", "training", "label_generator", "feature_sets", "synthetic", "data_options"):
+        sections = ("optimizer", "model", "training", "label_generator", "feature_sets", "synthetic", "data_options")
+        for name in (*sections, "search"):
             if content.get(name) is not None and not isinstance(content[name], dict):
                 raise ValueError(f"`{name}` must be a mapping; got {content[name]!r}.")
         content = {
@@ -416,7 +431,7 @@ def _pairs(arguments: Sequence[str]) -> list[tuple[str, Any]]:
 
 
 def _override(content: dict[str, Any], name: str, value: Any) -> None:
-    recipe_fields = [f.name for f in dataclasses.fields(Recipe)]
+    recipe_fields = [*PRESET_KEYS, *(f.name for f in dataclasses.fields(Recipe))]
     training_fields = [f.name for f in dataclasses.fields(TrainingArguments)]
     section, dot, rest = name.partition(".")
     if dot:

@@ -449,7 +449,7 @@ def test_data_of_both_kinds_or_of_none():
 
 
 def test_model_type_is_needed():
-    with pytest.raises(ValueError, match="no `model_type`"):
+    with pytest.raises(ValueError, match="neither `architecture` nor `model_type`"):
         Recipe.from_dict({"synthetic": {}})
 
 
