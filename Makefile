@@ -25,8 +25,9 @@ demo: install
 		train.py recipes/quickstart.yaml --output_dir runs/quickstart
 	$(BIN)/python predict.py runs/quickstart --split test --limit 5
 
+# Tests run side by side, a process per core, each with one thread.
 test: install
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-slow: install
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
