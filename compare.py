@@ -8,25 +8,32 @@ A file is a recipe, or a grid: a recipe and named variants of it (recipes/ablati
 below goes to every run, as to train.py (`--text_encoder`, `--num_train_epochs 3`). Seeds count up from each recipe's.
 
 The folder then holds a run per variant and seed, comparison.md, comparison.csv (mean and standard deviation of every
-result), runs.csv (every run) and comparison.png. Started again, it goes on: finished runs are kept, and one that was
-interrupted is resumed. A run that fails is listed, the others go on, and the exit status is 1.
+result), runs.csv (every run), significance.csv (every pair: difference, interval, p) and comparison.png. Started again,
+it goes on: finished runs are kept, and one that was interrupted is resumed. A run that fails is listed, the others go
+on, and the exit status is 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from huggingface_hub.errors import StrictDataclassError
 
-from training.comparison import Comparison
+from training.comparison import Comparison, finished
 from training.grid import Variant, expand
+from training.measured import read_measured
+from training.recipe import Recipe
 from training.run_folder import RECIPE_FILE, RESULTS_FILE, differences
+from training.significance import FEWEST_RESAMPLES, UNITS, compare_systems
+from training.targets import Target
 
 TRAIN = Path(__file__).resolve().parent / "train.py"
 
@@ -45,6 +52,11 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--launch", default=shlex.quote(sys.executable), help='what starts train.py, such as "accelerate launch"'
     )
+    parser.add_argument("--significance_metric", help="what is tested and sorted by; the target's selection metric")
+    parser.add_argument("--reference", help="variant the others are compared with; the best on the validation split")
+    parser.add_argument("--resample", choices=UNITS, default="samples", help="what the paired bootstrap draws")
+    parser.add_argument("--resamples", type=int, default=10_000, help="how often it draws")
+    parser.add_argument("--measured", help="CSV file of figures measured elsewhere: system, source, metrics")
     count = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
     options, rest = parser.parse_known_args(arguments[count:])
     options.files = arguments[:count]
@@ -52,6 +64,8 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         raise ValueError("The first arguments must be recipes or grids, YAML files; recipes/ has some.")
     if options.seeds < 1 or options.jobs < 1:
         raise ValueError(f"`--seeds` and `--jobs` must be at least 1; got {options.seeds} and {options.jobs}.")
+    if options.resamples < FEWEST_RESAMPLES:
+        raise ValueError(f"`--resamples` must be at least {FEWEST_RESAMPLES}; got {options.resamples}.")
     return options, rest
 
 
@@ -59,12 +73,24 @@ def main(arguments: list[str]) -> int:
     options, rest = parse(arguments)
     folder = Path(options.output_dir)
     variants = expand(options.files, rest, options.corpus)
-    runs = [run for variant in variants for run in _runs(variant, options.seeds, folder)]
+    recipes = {variant.name: variant.recipe() for variant in variants}  # all are checked before the first one runs
+    metric = _metric(options.significance_metric, [recipe.target for recipe in recipes.values()])
+    if options.reference is not None and options.reference not in recipes:
+        raise ValueError(_unknown("reference", options.reference, list(recipes)))
+    figures = read_measured(options.measured) if options.measured else []
+    runs = [run for variant in variants for run in _runs(variant, recipes[variant.name], options.seeds, folder)]
     waiting = [run for run in runs if not run.finished()]
     print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished, in {folder}", flush=True)
     with ThreadPoolExecutor(options.jobs) as pool:
         failures = [message for message in pool.map(lambda run: run.train(options.launch), waiting) if message]
-    comparison = Comparison.of_folders({v.name: [r.path for r in runs if r.variant == v] for v in variants})
+    folders = {v.name: [r.path for r in runs if r.variant == v] for v in variants}
+    model_types = {name: recipe.model_type for name, recipe in recipes.items()}
+    comparison = Comparison.of_folders(folders, metric, figures=figures, model_types=model_types)
+    if len(variants) > 1:
+        targets = {name: recipe.target for name, recipe in recipes.items()}
+        done = {name: finished(paths) for name, paths in folders.items()}
+        found = compare_systems(done, targets, metric, options.resample, options.resamples)
+        comparison.add_significance(found, options.reference)
     heading = f"{len(variants)} variants, {options.seeds} seeds"
     written = comparison.write(folder, heading)
     print("\n" + written[0].read_text(encoding="utf-8"))
@@ -116,9 +142,21 @@ class Run:
         return None
 
 
-def _runs(variant: Variant, seeds: int, folder: Path) -> list[Run]:
-    # Every recipe is checked before the first one runs.
-    first = variant.recipe().training.get("seed", 42)
+def _metric(name: str | None, targets: Sequence[Target]) -> str:
+    """The metric to test: a name that some target has, or by what the first one's best epoch is chosen."""
+    known = list(dict.fromkeys(metric for target in targets for metric in target.metric_names))
+    if name is not None and name not in known:
+        raise ValueError(_unknown("significance_metric", name, known))
+    return name or targets[0].selection
+
+
+def _unknown(option: str, value: str, known: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(value, known, n=1, cutoff=0.0)[0]
+    return f"`--{option}` must be one of {', '.join(known)}; got {value!r}. Nearest: {nearest!r}."
+
+
+def _runs(variant: Variant, recipe: Recipe, seeds: int, folder: Path) -> list[Run]:
+    first = recipe.training.get("seed", 42)
     if not isinstance(first, int):
         raise ValueError(f"{variant.name}: `training.seed` must be a whole number; got {first!r}.")
     return [Run(variant, first + number, folder) for number in range(seeds)]

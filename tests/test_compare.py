@@ -16,7 +16,8 @@ import yaml
 import compare
 from tests.conftest import TINY_RECIPE
 
-FILES = ("comparison.md", "comparison.csv", "runs.csv", "comparison.png")
+FILES = ("comparison.md", "comparison.csv", "runs.csv", "comparison.png", "significance.csv")
+TEXT_FILES = tuple(name for name in FILES if not name.endswith("png"))
 COSTS = ("train_seconds", "seconds_per_epoch", "peak_memory_mb")
 # Takes train.py's place: notes its arguments, fails for data that is not there, and otherwise leaves results.
 STAND_IN = """
@@ -35,7 +36,7 @@ out.mkdir(parents=True)
 
 def tiny(folder):
     recipe = copy.deepcopy(TINY_RECIPE)
-    recipe["synthetic"] |= {"train": 24, "valid": 8, "test": 8}
+    recipe["synthetic"] |= {"train": 24, "valid": 8, "test": 12}
     recipe["training"]["num_train_epochs"] = 2
     (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
 
@@ -70,7 +71,7 @@ def stand_in(tmp_path):
 # Real runs
 
 
-def test_every_run_has_a_folder_and_the_four_files_are_there(compared):
+def test_every_run_has_a_folder_and_the_files_are_there(compared):
     _, out = compared
     assert {path.name for path in out.iterdir()} == {"as_it_is", "wider", *FILES}
     for variant in ("as_it_is", "wider"):
@@ -108,13 +109,54 @@ def test_tables_hold_the_results_of_the_runs(compared):
 def test_finished_runs_are_kept(compared, capsys, monkeypatch):
     arguments, out = compared
     times = {path: path.stat().st_mtime_ns for path in out.glob("*/seed_*/all_results.json")}
-    before = {name: (out / name).read_bytes() for name in FILES[:3]}
+    before = {name: (out / name).read_bytes() for name in TEXT_FILES}
     monkeypatch.setattr(compare.subprocess, "run", None)
     assert compare.main([*arguments, "--output_dir", str(out)]) == 0
     assert len(times) == 4 and all(path.stat().st_mtime_ns == time for path, time in times.items())
-    assert {name: (out / name).read_bytes() for name in FILES[:3]} == before
+    assert {name: (out / name).read_bytes() for name in TEXT_FILES} == before
     printed = capsys.readouterr().out
     assert "4 runs, 4 of them finished" in printed and before["comparison.md"].decode() in printed
+
+
+def test_differences_are_those_of_the_runs(compared):
+    """The reference is the better one on the validation split, and its difference that of the tables' means."""
+    _, out = compared
+    rows = {row["variant"]: row for row in read_csv(out / "comparison.csv")}
+    (pair,) = read_csv(out / "significance.csv")
+    assert (pair["system"], pair["other"], pair["metric"], pair["resampled"]) == ("as it is", "wider", "mae", "samples")
+    difference = float(rows["as it is"]["test_mae_mean"]) - float(rows["wider"]["test_mae_mean"])
+    assert float(pair["difference"]) == pytest.approx(difference, rel=1e-5)
+    assert float(pair["low"]) <= difference <= float(pair["high"]) and pair["resamples"] == "10000"
+    reference = min(rows, key=lambda name: float(rows[name]["valid_mae_mean"]))
+    text = (out / "comparison.md").read_text()
+    assert f"Difference: to `{reference}` (the best `mae` on the validation split)" in text
+    assert "over the 12 test samples: 10,000 resamples" in text
+
+
+def test_what_is_compared_can_be_chosen(compared, tmp_path, monkeypatch):
+    arguments, out = compared
+    shutil.copytree(out, tmp_path / "out")
+    (tmp_path / "measured.csv").write_text("system,source,corr\nself_mm,a paper,0.781\n")
+    monkeypatch.setattr(compare.subprocess, "run", None)
+    arguments = [*arguments, "--significance_metric", "corr", "--reference", "wider", "--resamples", "500"]
+    arguments += ["--measured", str(tmp_path / "measured.csv"), "--output_dir", str(tmp_path / "out")]
+    assert compare.main(arguments) == 0
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "Difference: to `wider` (as asked for)" in text and "500 resamples" in text
+    assert "| system | seeds | corr | difference [95 %] | p | corr elsewhere | mae |" in text
+    assert text.count(" | 0.781 | ") == 2 and "| self_mm | a paper | 0.781 |" in text  # both are Self-MM
+    (pair,) = read_csv(tmp_path / "out" / "significance.csv")
+    assert (pair["metric"], pair["resamples"]) == ("corr", "500")
+
+
+def test_one_system_alone_is_not_tested(compared, tmp_path, monkeypatch):
+    arguments, out = compared
+    shutil.copytree(out / "as_it_is", tmp_path / "out" / "tiny")
+    monkeypatch.setattr(compare.subprocess, "run", None)
+    recipe = str(out.parent / "tiny.yaml")
+    assert compare.main([recipe, *arguments[1:], "--output_dir", str(tmp_path / "out")]) == 0
+    assert "Difference" not in (tmp_path / "out" / "comparison.md").read_text()
+    assert not (tmp_path / "out" / "significance.csv").exists()
 
 
 def test_fewer_seeds_take_the_first(compared, tmp_path, capsys):
@@ -218,6 +260,7 @@ def test_a_run_that_fails(stand_in, tmp_path, capsys, jobs):
         assert log.read_text().splitlines() == ["loading", "FileNotFoundError: There is no nowhere.pkl"]
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert "| broken | 0 of 2 | - |" in text and "| whole | 2 | " in text
+    assert "whole is not compared: There is no " in text and "Difference" not in text  # it has no predictions
     assert compare.main(arguments) == 1
     assert len(calls()) == 6
 
@@ -235,6 +278,24 @@ def test_files_come_first(arguments):
 def test_counts(option, value):
     with pytest.raises(ValueError, match=rf"`--seeds` and `--jobs` must be at least 1; got .*{value}"):
         compare.parse(["a.yaml", f"--{option}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--resamples", "99"], "`--resamples` must be at least 100; got 99"),
+        (["--reference", "tiney"], "`--reference` must be one of tiny; got 'tiney'. Nearest: 'tiny'"),
+        (["--significance_metric", "acc77"], "`--significance_metric` must be one of mae, .*'acc77'. Nearest: 'acc7'"),
+        (["--measured", "nowhere.csv"], "nowhere.csv is no file"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_to_compare_is_checked_before_the_first_run(stand_in, tmp_path, options, message):
+    launch, calls = stand_in
+    arguments = [str(tmp_path / "tiny.yaml"), "--launch", launch, "--output_dir", str(tmp_path / "out")]
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        compare.main([*arguments, *options])
+    assert calls() == []
 
 
 def test_options():

@@ -7,7 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from training.comparison import COSTS, Comparison
+from training.comparison import COSTS, Comparison, common_ending
+from training.comparison_plot import plot
+from training.measured import Figures
+from training.significance import Difference, Significance
 
 NAN = float("nan")
 MAE, CORR, ACC2 = (0.91, 0.94, 0.985), (0.7, 0.66, 0.71), (0.801, 0.822, 0.8)
@@ -194,6 +197,169 @@ def test_tables_are_rectangular(results):
         assert len(set(bars[start : start + 3])) == 1
 
 
+# The first table
+
+
+def summary(comparison):
+    """The first table: its rows as dictionaries, in order."""
+    lines = comparison.markdown("x").split("\n\n")[1].splitlines()
+    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def difference(system, other, value, p):
+    return Difference(system, other, value, value - 0.01, value + 0.02, p, p, 1000)
+
+
+@pytest.fixture
+def systems():
+    """Four systems of one corpus with a metric each that is theirs to win, and one without a finished run."""
+    numbers = {
+        "tfn_context": (0.9, 0.70, 0.80),
+        "self_mm_context": (0.8, 0.60, 0.81),
+        "mult_context": (1.0, None, 0.79),
+        "lmf_context": (0.9, 0.65, 0.7904),
+    }
+    results = {
+        name: [run(seed, mae + seed / 100, corr, acc2) for seed in (0, 1)]
+        for name, (mae, corr, acc2) in numbers.items()
+    }
+    return {**results, "none_context": []}
+
+
+def outcome(*pairs, **more):
+    names = {name for pair in pairs for name in (pair.system, pair.other)}
+    return Significance("mae", more.pop("unit", "samples"), 1000, dict.fromkeys(names, (12, 511)), pairs, **more)
+
+
+def test_the_first_table_is_sorted_and_short(systems):
+    rows = summary(Comparison(systems, 2))
+    assert [row["system"] for row in rows] == ["self_mm", "tfn", "lmf", "mult", "none"]
+    assert list(rows[0]) == ["system", "seeds", "mae", "corr", "acc2_non0", "parameters", "seconds per epoch"]
+    assert [row["mae"] for row in rows] == [
+        *("**0.805 ± 0.007**", "0.905 ± 0.007", "0.905 ± 0.007", "1.005 ± 0.007", "-")
+    ]
+    assert [row["corr"] for row in rows] == ["0.600", "**0.700**", "0.650", "-", "-"]  # higher is better
+    assert [row["acc2_non0"] for row in rows] == ["**81.0**", "80.0", "79.0", "79.0", "-"]
+    assert [row["seeds"] for row in rows] == ["2", "2", "2", "2", "0 of 2"]
+    text = Comparison(systems, 2).markdown("x")
+    assert "without their common ending `_context`" in text and "## Measured" not in text and " p:" not in text
+    below = text.partition("## Test split")[2]  # sorted, too
+    assert below.index("| self_mm | 2 | 0.805") < below.index("| tfn | 2 | 0.905")
+    assert {row["parameters"] for row in rows} == {"1,234,567", "-"}  # the same of all: none is the best
+
+
+def test_sorted_by_another_metric(systems):
+    rows = summary(Comparison(systems, 2, "corr"))
+    assert [row["system"] for row in rows] == ["tfn", "lmf", "self_mm", "mult", "none"]
+    assert list(rows[0])[2:4] == ["corr", "mae"] and rows[1]["corr"] == "0.650 ± 0.000" and rows[1]["mae"] == "0.905"
+
+
+def test_what_looks_equal_is_bold_alike():
+    """A mean is the best if it is shown as the best one is; where all are alike, none stands out."""
+    rows = summary(Comparison({n: [{"test_acc6": v}] for n, v in (("a", 0.5001), ("b", 0.5), ("c", 0.4))}, 1))
+    assert [row["acc6"] for row in rows] == ["**50.0**", "**50.0**", "40.0"]
+    assert [row["acc6"] for row in summary(Comparison({n: [{"test_acc6": 0.5}] for n in "ab"}, 1))] == ["50.0", "50.0"]
+
+
+def test_differences_to_the_reference(systems):
+    comparison = Comparison(systems, 2)
+    pairs = [
+        difference("tfn_context", "self_mm_context", 0.1, 0.002),
+        difference("tfn_context", "lmf_context", 0.0, 0.9),
+        difference("self_mm_context", "lmf_context", -0.1, 0.03),
+    ]
+    comparison.add_significance(outcome(*pairs, notes=("mult_context is not compared: it has none.",)))
+    rows = {row["system"]: row for row in summary(comparison)}
+    assert {name: row["difference [95 %]"] for name, row in rows.items()} == {
+        "self_mm": "reference",
+        "tfn": "+0.100 [+0.090, +0.120]",
+        "lmf": "+0.100 [+0.080, +0.110]",
+        "mult": "-",
+        "none": "-",
+    }
+    # Two comparisons with the reference, not three.
+    assert [rows[name]["p"] for name in ("tfn", "lmf", "self_mm", "mult")] == ["0.004 *", "0.030 *", "", ""]
+    text = comparison.markdown("x")
+    assert "to `self_mm` (the best `mae` on the validation split)" in text and "correction for 2 comparisons" in text
+    assert "over the 511 test samples: 1,000 resamples" in text and "`--resample videos`" in text
+    assert "- mult_context is not compared: it has none." in text and "seeds that were run" in text
+    assert "So few resamples" not in text
+
+
+def test_the_reference_is_not_chosen_on_the_test_split(systems):
+    for name, runs in systems.items():
+        for result in runs:
+            result["valid_mae"] = 0.5 if name == "mult_context" else 0.7
+    pairs = [difference("tfn_context", name, 0.1, 0.04) for name in ("self_mm_context", "mult_context")]
+    comparison = Comparison(systems, 2)
+    comparison.add_significance(outcome(*pairs, unit="videos"))
+    assert comparison.reference == "mult_context"
+    text = comparison.markdown("x")
+    assert "over the 12 videos of the 511 test samples" in text and "the test videos vary" in text
+    comparison.add_significance(outcome(*pairs), "tfn_context")
+    assert "to `tfn` (as asked for)" in comparison.markdown("x")
+    assert [row["p"] for row in summary(comparison)] == ["0.080", "", "", "0.080", ""]
+
+
+def test_a_reference_that_was_not_outcome(systems):
+    comparison = Comparison(systems, 2)
+    comparison.add_significance(outcome(difference("tfn_context", "lmf_context", 0.1, 0.04)), "none_context")
+    assert "No system can be compared with none_context." in comparison.markdown("x")
+    assert "p" not in summary(comparison)[0]
+
+
+def test_shares_differ_by_points_and_small_p_values():
+    comparison = Comparison({n: [{"test_acc6": 0.5, "valid_acc6": 0.5}] for n in "ab"}, 1)
+    pair = Difference("b", "a", -0.0251, -0.05, -0.001, 0.0002, 0.0002, 10)
+    comparison.add_significance(Significance("acc6", "samples", 30, {"a": (9, 9)}, (pair,)))
+    assert summary(comparison)[1] == {
+        **{"system": "b", "seeds": "1", "acc6": "50.0", "difference [95 %]": "-2.5 [-5.0, -0.1]", "p": "< 0.001 *"}
+    }
+    assert "So few resamples give no p below 0.065 here, or 0.065 among all pairs." in comparison.markdown("x")
+
+
+def test_figures_from_elsewhere(systems):
+    figures = [
+        Figures("tfn", "MMSA 2.2.1", {"mae": 0.843, "acc7": 0.37}),
+        Figures("lmf_context", "a paper", {"mae": 0.86, "corr": 0.667}),
+        Figures("lmf_context", "another", {"mae": 0.87}),
+        Figures("bc_lstm", "a | b", {"corr": 0.5}),
+    ]
+    types = {name: name.removesuffix("_context") for name in systems}
+    comparison = Comparison(systems, 2, figures=figures, model_types=types)
+    assert [row["mae elsewhere"] for row in summary(comparison)] == ["", "0.843", "0.860", "", ""]
+    text = comparison.markdown("x")
+    section = text.partition("## Measured elsewhere\n\n")[2].partition("\n\n")[0]
+    assert section.splitlines() == [
+        "| system | source | mae | corr | acc7 |",
+        "|---|---|---|---|---|",
+        "| tfn | MMSA 2.2.1 | 0.843 | - | 37.0 |",
+        "| lmf_context | a paper | 0.860 | 0.667 | - |",
+        "| lmf_context | another | 0.870 | - | - |",
+        "| bc_lstm | a \\| b | - | 0.500 | - |",
+    ]
+    assert "Of several figures" in text
+    alone = Comparison(systems, 2, figures=figures[3:], model_types=types)
+    assert "mae elsewhere" not in summary(alone)[0] and "| bc_lstm |" in alone.markdown("x")
+
+
+@pytest.mark.parametrize(
+    ("names", "ending"),
+    [
+        (["self_mm_context", "tfn_context"], "_context"),
+        (["a_text_timing", "b_text_timing"], "_text_timing"),
+        (["tfn_context"], ""),
+        (["mfn", "tfn"], ""),
+        (["_context", "tfn_context"], ""),
+        (["x_a", "x_a"], "_a"),
+        ([], ""),
+    ],
+)
+def test_common_ending(names, ending):
+    assert common_ending(names) == ending
+
+
 # Files
 
 
@@ -240,8 +406,42 @@ def test_picture(comparison, tmp_path):
     assert picture.ndim == 3 and 1000 < picture.shape[1] < 4000 and 200 < picture.shape[0] < 1000
     assert (picture[..., :3].min(axis=2) < 0.9).mean() > 0.005  # something was drawn
     more = Comparison({**comparison.results, **{f"v{i}": comparison.results["part"] for i in range(6)}}, 3)
-    more.plot(tmp_path / "more.png", "x")
+    plot(more, tmp_path / "more.png", "x")
     assert image.imread(tmp_path / "more.png").shape[0] > picture.shape[0] + 100
+
+
+def test_significance_csv(systems, tmp_path):
+    comparison = Comparison(systems, 2)
+    pairs = (difference("tfn_context", "lmf_context", 0.1, 0.04), difference("tfn_context", "mult_context", 0.2, 0.01))
+    comparison.add_significance(outcome(*pairs))
+    written = comparison.write(tmp_path, "x")
+    assert written[4].name == "significance.csv"
+    rows = read_csv(written[4])
+    names = ["system", "other", "difference", "low", "high", "p", "p_holm", "resamples", "metric", "resampled"]
+    assert list(rows[0]) == names and [row["other"] for row in rows] == ["lmf_context", "mult_context"]
+    assert float(rows[1]["high"]) == 0.22 and (rows[0]["metric"], rows[0]["resampled"]) == ("mae", "samples")
+    # That of an earlier comparison does not stay beside a new one's tables.
+    assert Comparison(systems, 2).write(tmp_path, "x") == written[:4] and not written[4].exists()
+
+
+def test_picture_of_many(tmp_path, monkeypatch):
+    """Sorted; what is far off is written at the edge; figures from elsewhere are hollow."""
+    axes = []
+    monkeypatch.setattr("training.comparison_plot.save", lambda figure, path: axes.extend(figure.axes))
+    maes = {"s0_x": 0.75, "s1_x": 0.7, "s2_x": 0.8, "s3_x": 0.72, "s4_x": 0.78, "s5_x": 1.3}
+    results = {name: [{"test_mae": mae - 0.01}, {"test_mae": mae + 0.01}] for name, mae in maes.items()}
+    figures = [Figures("s2_x", "a", {"mae": 0.85}), Figures("s3_x", "a", {"mae": 5.0})]
+    comparison = Comparison(results, 2, figures=figures)
+    comparison.reference = "s1_x"
+    plot(comparison, tmp_path / "x.png", "x")
+    (axis,) = axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["s1", "s3", "s0", "s4", "s2", "s5"]
+    hollow = [line for line in axis.lines if line.get_markerfacecolor() == "none"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in hollow] == [(0.85, 4)]
+    assert {text.get_text() for text in axis.texts} == {"1.300 \u2192", "5.000 \u2192"}
+    assert axis.get_xlim()[1] < 0.9
+    labels = {text.get_text() for text in axis.get_legend().get_texts()}
+    assert labels == {"one run", "mean ± standard deviation", "measured elsewhere", "mean of s1"}
 
 
 @pytest.mark.parametrize("results", [{"a": [], "b": []}, {"a": [{"seed": 1, "epochs": 2.0}]}], ids=["runs", "metrics"])
