@@ -18,21 +18,19 @@ import sys
 
 from datasets import disable_progress_bars
 from huggingface_hub.errors import StrictDataclassError
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainerState, set_seed
+from transformers import TrainerState, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 import modeling  # noqa: F401  (registers the architectures)
-from training.collator import MultimodalCollator
-from training.corpus import check_labels, choose_text, keep_labelled, load_corpus, prepare_split
+from training.corpus import keep_labelled, load_corpus
 from training.factory import build_model, build_processor, model_of_stage
 from training.label_callback import label_scores
-from training.label_generation import LABEL_GENERATORS
 from training.model_card import write_card
 from training.prediction import own_predictions, predict_rows, table_metrics
+from training.preparation import build_label_generator, build_trainer, prepare_splits, text_of
 from training.progress import EpochLine, EpochSeconds, peak_memory_mb
 from training.recipe import Recipe
 from training.run_folder import RunFolder
-from training.streaming import StreamedRows
 from training.trainer import MultimodalTrainer
 
 logger = logging.getLogger("train")
@@ -52,45 +50,20 @@ def main(arguments: list[str]) -> dict[str, float]:
         )
     recipe.data_sha256 = corpus.sha256
     keep_labelled(corpus, target)
-    has_encoder = recipe.text_encoder is not None or recipe.model.get("text_config") is not None
-    text = choose_text(corpus, recipe.text, has_encoder)
+    text = text_of(recipe, corpus)
     processor = build_processor(recipe, corpus, text)
     staged = model = build_model(recipe, processor)
     for stage in recipe.stage_list():
         staged = model_of_stage(staged, stage)
         recipe.training_arguments(stage)
-    tasks = getattr(model.config, "unimodal_tasks", ())
-    human = recipe.label_generation == "human"
-    labels = () if target.of_emotions else ("label",)
-    check_labels(corpus.splits, model.config.label_range, (*labels, *(f"{m}_label" for m in tasks if human)))
-    splits = {name: prepare_split(rows, processor, text) for name, rows in corpus.splits.items()}
-    if isinstance(splits["train"], StreamedRows):
-        seed = args.seed if args.data_seed is None else args.data_seed
-        splits["train"] = splits["train"].shuffled(seed, recipe.shuffle_buffer)
-    strategy = LABEL_GENERATORS.get(recipe.label_generation)
-    if strategy is not None:
-        strategy.check_states(model.state_sizes)
+    splits = prepare_splits(recipe, corpus, model, processor, text, args)
+    generator, true_labels = build_label_generator(recipe, model, splits["train"], args.device)
+    if generator is not None:
+        corpus.notes += generator.notes
     folder.check_recipe()
     if args.should_save:
         folder.claim()
         logger.info("\n".join(corpus.notes))
-
-    # Labels for the unimodal tasks.
-    train = splits["train"]
-    generator, true_labels = None, None
-    if strategy is not None:
-        generator = strategy(
-            train["id"][:],
-            train["label"][:],
-            tasks,
-            model.config.label_range,
-            device=args.device,
-            **recipe.label_generator,
-        )
-        corpus.notes += generator.notes
-        for note in generator.notes if args.should_save else ():
-            logger.info(note)
-        true_labels = {m: train[f"{m}_label"][:] for m in tasks if f"{m}_label" in train.column_names}
 
     # Training, with the validation split deciding which epoch is kept; stage by stage, where the recipe has stages.
     timer = EpochSeconds()
@@ -105,23 +78,9 @@ def main(arguments: list[str]) -> dict[str, float]:
             continue
         if stage.name and args.should_save:
             logger.info(f"Stage {stage.name}:")
-        callbacks: list[TrainerCallback] = [EpochLine(), timer]
-        if recipe.early_stopping_patience is not None:
-            callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience, recipe.early_stopping_threshold))
-        trainer = MultimodalTrainer(
-            model,
-            recipe.training_arguments(stage),
-            data_collator=MultimodalCollator(processor, target, unimodal_labels=human),
-            train_dataset=train,
-            eval_dataset=splits["valid"],
-            compute_metrics=lambda p: target.metrics(target.scores(p.predictions), p.label_ids),
-            callbacks=callbacks,
-            optimizer_settings=stage.optimizer,
-            modality_dropout=recipe.modality_dropout,
-            label_generator=generator,
-            true_labels=true_labels,
+        trainer = build_trainer(
+            MultimodalTrainer, recipe, stage, model, processor, splits, generator, true_labels, [EpochLine(), timer]
         )
-        trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=folder.checkpoint(stage))
         model = trainer.accelerator.unwrap_model(trainer.model)
         numbers.append(stage_numbers(trainer.state))

@@ -16,9 +16,9 @@ class EfLstmConfig(MultimodalConfig):
     Args:
         hidden_size (`int`, *optional*, defaults to 128):
             Width of the LSTM's state and of the layer after it.
-        num_hidden_layers (`int`, *optional*, defaults to 2):
+        num_hidden_layers (`int`, *optional*, defaults to 4):
             LSTMs, one on top of the other.
-        dropout (`float`, *optional*, defaults to 0.3):
+        dropout (`float`, *optional*, defaults to 0.5):
             Between the LSTMs, and before and after the layer after them.
     """
 
@@ -30,8 +30,8 @@ class EfLstmConfig(MultimodalConfig):
     )
 
     hidden_size: int = 128
-    num_hidden_layers: int = 2
-    dropout: float | int = 0.3
+    num_hidden_layers: int = 4
+    dropout: float | int = 0.5
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

@@ -66,7 +66,6 @@ class MultitaskConfig(MultimodalConfig):
         super().__post_init__(**kwargs)
         tasks = TASKS if self.one_number else TASKS[:1]
         self.tasks = list(tasks if self.tasks is None else self.tasks)
-        self.spt_radii, self.spt_input_shifts = list(self.spt_radii), list(self.spt_input_shifts)
         if "M" not in self.tasks or not _different_ones(self.tasks, TASKS):
             raise ValueError(
                 f"`tasks` must be a list of different letters of M, T, A, V with M among them; got {self.tasks!r}."
@@ -76,16 +75,7 @@ class MultitaskConfig(MultimodalConfig):
                 f"`tasks` T, A and V predict the sentiment of a modality, one number; with the target {self.target!r} "
                 f"they must be left out; got {self.tasks!r}."
             )
-        if len(self.spt_radii) != 3 or not all(type(radius) is int and radius >= 0 for radius in self.spt_radii):
-            raise ValueError(
-                "`spt_radii` must be three whole numbers, at least 0, for input, cross and self attention; got "
-                f"{self.spt_radii!r}."
-            )
-        if not _different_ones(self.spt_input_shifts, SPT_SHIFTS):
-            raise ValueError(
-                f"`spt_input_shifts` must be a list of different ones of {', '.join(SPT_SHIFTS)}; got "
-                f"{self.spt_input_shifts!r}."
-            )
+        check_windows(self)
         self.check_sizes("recalibration_reduction", "num_hidden_layers", "num_attention_heads", "spt_stride")
         if self.sequence_encoder != "lstm":
             self.check_heads()
@@ -94,6 +84,26 @@ class MultitaskConfig(MultimodalConfig):
     def unimodal_tasks(self) -> tuple[str, ...]:
         """Modalities with a task of their own: in `tasks`, and present in the corpus."""
         return tuple(modality for modality in self.modalities if modality[0].upper() in (self.tasks or ()))
+
+
+def check_windows(config) -> None:
+    """
+    Makes lists of `spt_radii` and `spt_input_shifts`, the windows of the sparse phased transformer.
+
+    Raises:
+        ValueError: for radii that are not three whole numbers, and for unknown shifts, or the same one twice.
+    """
+    config.spt_radii, config.spt_input_shifts = list(config.spt_radii), list(config.spt_input_shifts)
+    if len(config.spt_radii) != 3 or not all(type(radius) is int and radius >= 0 for radius in config.spt_radii):
+        raise ValueError(
+            "`spt_radii` must be three whole numbers, at least 0, for input, cross and self attention; got "
+            f"{config.spt_radii!r}."
+        )
+    if not _different_ones(config.spt_input_shifts, SPT_SHIFTS):
+        raise ValueError(
+            f"`spt_input_shifts` must be a list of different ones of {', '.join(SPT_SHIFTS)}; got "
+            f"{config.spt_input_shifts!r}."
+        )
 
 
 def _different_ones(values: list, known: tuple[str, ...]) -> bool:

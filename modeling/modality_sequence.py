@@ -89,18 +89,31 @@ def mean_state(sequence: ModalitySequence) -> torch.Tensor:
 
 
 def leading_mask(sequences: Sequence[ModalitySequence]) -> torch.Tensor:
-    """(B, N): each row's steps of the first of the sequences that it has; left-aligned, as the sequences are."""
+    """
+    (B, N): each row's steps of the first of the sequences that it has; left-aligned, as the sequences are. N is what
+    the longest row needs, which is read from the device: words are few beside frames.
+    """
     lengths = torch.zeros_like(sequences[0].lengths)
     for sequence in sequences:
         lengths = torch.where(lengths > 0, lengths, sequence.lengths)
-    steps = max(sequence.mask.shape[1] for sequence in sequences)
+    steps = max(int(lengths.max()), 1)
     return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def shares(sequence: ModalitySequence, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    (B, N) each: where the share of step n of N begins and ends among a sequence's L steps, floor(n L / N) and
+    ceil((n + 1) L / N).
+    """
+    have, want = sequence.lengths.unsqueeze(1), mask.sum(dim=1, keepdim=True).clamp(min=1)
+    step = torch.arange(mask.shape[1], device=mask.device).unsqueeze(0)
+    return torch.minimum(step * have // want, have), torch.minimum(((step + 1) * have + want - 1) // want, have)
 
 
 def resample(sequence: ModalitySequence, mask: torch.Tensor) -> ModalitySequence:
     """
-    Brings a sequence to the steps of another one: step n of N is the mean over the steps from floor(n L / N) to
-    ceil((n + 1) L / N) of L. With as many steps on both sides, as in word-aligned corpora, nothing changes.
+    Brings a sequence to the steps of another one: step n of N is the mean over its share of the steps (see `shares`).
+    With as many steps on both sides, as in word-aligned corpora, nothing changes.
 
     Args:
         sequence (`ModalitySequence`): Left-aligned.
@@ -114,10 +127,7 @@ def resample(sequence: ModalitySequence, mask: torch.Tensor) -> ModalitySequence
     sequence = sequence.cleared()
     precise = torch.float32 if sequence.values.device.type == "mps" else torch.float64
     sums = torch.nn.functional.pad(sequence.values.to(precise).cumsum(dim=1), (0, 0, 1, 0))
-    have, want = sequence.lengths.unsqueeze(1), mask.sum(dim=1, keepdim=True).clamp(min=1)
-    step = torch.arange(mask.shape[1], device=mask.device).unsqueeze(0)
-    start = torch.minimum(step * have // want, have)
-    end = torch.minimum(((step + 1) * have + want - 1) // want, have)
+    start, end = shares(sequence, mask)
     start_at, end_at = (index.unsqueeze(-1).expand(-1, -1, sums.shape[2]) for index in (start, end))
     mean = (sums.gather(1, end_at) - sums.gather(1, start_at)) / (end - start).clamp(min=1).unsqueeze(-1)
     only = sequence.values.gather(1, start_at.clamp(max=sequence.mask.shape[1] - 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -120,7 +122,7 @@ class JointRepresentation(nn.Module):
     def __init__(self, input_sizes: dict[str, int], config: MultitaskConfig):
         super().__init__()
         self.encoder: LSTMEncoders | MultimodalTransformer | SparsePhasedTransformer
-        dropouts = {
+        dropouts: dict[str, Any] = {
             "attention_dropout": config.attention_dropout,
             "relu_dropout": config.relu_dropout,
             "residual_dropout": config.residual_dropout,

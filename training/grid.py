@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import Any
 
 from training.recipe import Recipe, check_keys, load_yaml
 
-GRID_KEYS = ("recipe", "corpus", "variants")
+GRID_KEYS = ("recipe", "corpus", "where_published", "variants")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,12 @@ def expand(files: Sequence[str | Path], overrides: Sequence[str] = (), corpus: s
     A grid is a YAML file with `variants`: a mapping from names to fields of the recipe, dotted ones among them
     (`model.tasks: [M, T]`), as on the command line of `train.py`. `recipe` is the recipe that they change, beside the
     grid; a variant may name another one. `{corpus}` in it stands for `corpus`, the grid's default or the argument.
+    With `where_published: true`, variants that have no recipe for the corpus are left out, with a warning.
 
     Args:
         files: Recipes and grids, in the order of the tables.
         overrides: `--field value` pairs for all of them, after their own.
-        corpus: Takes the place of every grid's `corpus`.
+        corpus: Takes the place of every grid's `corpus`, and of that of recipes that name an `architecture`.
 
     Raises:
         ValueError: for a file that is neither, for unknown keys, and for two variants of one name.
@@ -66,7 +70,8 @@ def expand(files: Sequence[str | Path], overrides: Sequence[str] = (), corpus: s
         if isinstance(content, dict) and "variants" in content:
             variants += _of_grid(file, content, overrides, corpus)
         else:
-            variants.append(Variant(file.stem, file, tuple(overrides)))
+            own = ("--corpus", corpus) if corpus and isinstance(content, dict) and "architecture" in content else ()
+            variants.append(Variant(file.stem, file, (*own, *overrides)))
     folders = [variant.folder for variant in variants]
     for variant in variants:
         if not variant.folder:
@@ -93,6 +98,9 @@ def _of_grid(file: Path, content: dict[str, Any], overrides: Sequence[str], corp
         if "{corpus}" in template and corpus is None:
             raise ValueError(f"{file}: `recipe` is {template!r}; say which corpus with --corpus.")
         recipe = file.parent / template.replace("{corpus}", str(corpus))
+        if content.get("where_published") and "{corpus}" in template and not recipe.exists():
+            logger.warning(f"{name} is left out: there is no recipe {recipe.name}.")
+            continue
         own = [f"--{field}={json.dumps(value, ensure_ascii=False)}" for field, value in fields.items()]
         variants.append(Variant(str(name), recipe, (*own, *overrides)))
     return variants

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from configuration import CONFIG_CLASSES
 from training.factory import build_model, model_of_stage, word_tokenizer
 from training.grid import expand
 from training.label_generation import LABEL_GENERATORS
+from training.presets import corpora_of
 
 ABLATIONS = Path(__file__).resolve().parents[2] / "recipes" / "ablations"
 MEANT_FOR = {
@@ -116,6 +118,22 @@ def test_corpus(write, variants):
         variants(text)
 
 
+def test_variants_without_a_recipe_for_the_corpus_are_left_out_where_the_grid_says_so(write, variants, caplog):
+    write("here.yaml", BASE)
+    text = "{a: {recipe: '{corpus}.yaml'}, b: {}}"
+    assert list(variants(text, argument="here", where_published=True)) == ["a", "b"] and not caplog.messages
+    assert list(variants(text, argument="gone", where_published=True)) == ["b"]
+    assert caplog.messages == ["a is left out: there is no recipe gone.yaml."]
+    assert list(variants(text, argument="gone")) == ["a", "b"]  # an error, once it is read
+
+
+def test_corpus_of_a_recipe_that_names_an_architecture(write):
+    path = write("short.yaml", {"architecture": "sugrm", "data_file": "x.pkl"})
+    for corpus, rate in (("mosi", 1e-2), ("mosei", 1e-3)):
+        (variant,) = expand([path], corpus=corpus)
+        assert variant.recipe().optimizer["rest"]["learning_rate"] == rate
+
+
 # Values
 
 
@@ -215,6 +233,18 @@ def test_two_variants_of_one_name(write, tmp_path):
     for files, name in (([grid], "M, T"), ([base, again], "base"), ([base, base], "base")):
         with pytest.raises(ValueError, match=f"Two variants are named '{name}'"):
             expand(files)
+
+
+def test_the_tables_have_every_architecture():
+    """Under the names that the architectures have, in every corpus for which they have recipes."""
+    names = {config_class.model_type: config_class.display_name for config_class in CONFIG_CLASSES}
+    names["delta_attention"] = "Delta-Attention"
+    grid = ABLATIONS.parent / "tables" / "all_systems.yaml"
+    for corpus in ("context", "mosi", "mosei", "sims"):
+        found = {v.recipe("--data_file", "x.pkl").model_type: v.name for v in expand([grid], corpus=corpus)}
+        assert found == {one: name for one, name in names.items() if corpus in corpora_of(one)}
+    for variant in expand([ABLATIONS.parent / "tables" / "raw_text_systems.yaml"]):
+        assert variant.recipe("--data_file", "x.pkl").text_encoder is not None
 
 
 # What is refused

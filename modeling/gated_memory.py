@@ -1,0 +1,316 @@
+"""What MFN and the networks after it share: LSTMs that give their cell states, attention over them, a gated memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear, pad
+
+from configuration.configuration_graph_mfn import GraphMfnConfig
+from configuration.configuration_mfn import MfnConfig
+from modeling.alignment import word_aligned
+from modeling.modality_sequence import ModalitySequence, last_valid_state
+
+_aten = torch.ops.aten
+
+
+def with_previous(states: torch.Tensor) -> torch.Tensor:
+    """[s_{t-1}; s_t] at each step, s_0 being zeros: from (B, T, d) to (B, T, 2 d)."""
+    return torch.cat([pad(states[:, :-1], (0, 0, 1, 0)), states], dim=-1)
+
+
+class TwoLayers(nn.Module):
+    """W2 dropout(ReLU(W1 x + b1)) + b2: all networks of MFN within a step are such."""
+
+    def __init__(self, input_size: int, hidden_size: int, output_size: int, dropout: float):
+        super().__init__()
+        self.hidden = nn.Linear(input_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(hidden_size, output_size)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.output(self.dropout(torch.relu(self.hidden(values))))
+
+
+class MemoryFusion(nn.Module):
+    """
+    MFN without its output network: a system of LSTMs, delta-memory attention and the gated memory.
+
+    The modalities are brought to common steps (see `modeling.alignment`).
+
+    Args:
+        input_sizes (`dict`): Features per step by modality.
+        config (`MfnConfig`): The sizes and dropouts.
+    """
+
+    def __init__(self, input_sizes: dict[str, int], config: MfnConfig):
+        super().__init__()
+        self.lstms = SystemOfLSTMs(input_sizes, {m: getattr(config, f"{m}_hidden_size") for m in input_sizes})
+        size = self.lstms.output_size
+        self.attention = DeltaMemoryAttention(size, config.attention_size, config.attention_dropout)
+        self.memory = GatedMemory.of(2 * size, config)
+        self.output_size = size + config.memory_size
+
+    def forward(self, sequences: dict[str, ModalitySequence]) -> torch.Tensor:
+        """From one sequence per modality to the hidden states and the memory after the last valid step (B, size)."""
+        aligned = word_aligned(sequences)
+        hidden, cells = self.lstms(aligned)
+        return final_state(aligned, hidden, self.memory(self.attention(cells)))
+
+
+def final_state(sequences: dict[str, ModalitySequence], *states: torch.Tensor) -> torch.Tensor:
+    """States (B, T, d) side by side at the last step at which the sample has any of the modalities; zeros without."""
+    mask = torch.stack([sequence.mask for sequence in sequences.values()]).any(dim=0)
+    return last_valid_state(ModalitySequence(torch.cat(states, dim=-1), mask))
+
+
+class SystemOfLSTMs(nn.Module):
+    """
+    MFN's system of LSTMs: one per modality, which does not see the others.
+
+    Args:
+        input_sizes (`dict`): Features per step by modality.
+        hidden_sizes (`dict`): Width of its states by modality.
+    """
+
+    def __init__(self, input_sizes: dict[str, int], hidden_sizes: dict[str, int]):
+        super().__init__()
+        self.lstms = nn.ModuleDict({m: CellStateLSTM(width, hidden_sizes[m]) for m, width in input_sizes.items()})
+        self.output_size = sum(hidden_sizes[m] for m in input_sizes)
+
+    def forward(self, sequences: dict[str, ModalitySequence]) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        From sequences at common, left-aligned steps to the hidden and the cell states of all modalities, side by side:
+        (B, T, output_size) each. Those of a modality that a sample lacks, and of steps that are not valid, are zeros.
+        """
+        hidden: list[torch.Tensor] = []
+        cells: list[torch.Tensor] = []
+        for modality, lstm in self.lstms.items():
+            values, mask = sequences[modality]
+            for found, states in zip((hidden, cells), lstm(values), strict=True):
+                found.append(ModalitySequence(states, mask).cleared().values)
+        return torch.cat(hidden, dim=-1), torch.cat(cells, dim=-1)
+
+
+class DeltaMemoryAttention(nn.Module):
+    """
+    MFN's delta-memory attention: a = softmax(D_a(c)) over the features of c = [c_{t-1}; c_t], all modalities' cell
+    states at two steps, and a * c.
+
+    Args:
+        size (`int`): Width of the cell states.
+        hidden_size (`int`), dropout (`float`): Of the network D_a.
+    """
+
+    def __init__(self, size: int, hidden_size: int, dropout: float):
+        super().__init__()
+        self.scores = TwoLayers(2 * size, hidden_size, 2 * size, dropout)
+
+    def forward(self, cells: torch.Tensor) -> torch.Tensor:
+        """From cell states (B, T, size) to what is attended to (B, T, 2 size)."""
+        window = with_previous(cells)
+        return self.scores(window).float().softmax(dim=-1).to(window.dtype) * window
+
+
+class GatedMemory(nn.Module):
+    """
+    MFN's multi-view gated memory u, which starts from zeros and takes in x, what is attended to at a step:
+
+        u_t = r_t * u_{t-1} + w_t * tanh(D_u(x_t)) with r_t = sigmoid(D_r([x_t; u_{t-1}])) and
+                                                        w_t = sigmoid(D_w([x_t; u_{t-1}]))
+
+    D_u, D_r and D_w being networks of two layers. Only what reads u_{t-1} runs step by step: all that depends on x
+    alone is one product for all steps.
+
+    Args:
+        input_size (`int`): Width of x.
+        memory_size (`int`): Width of u.
+        proposal, retain, update (`(int, float)`): Width and dropout of the hidden layer of D_u, D_r and D_w.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        memory_size: int,
+        proposal: tuple[int, float],
+        retain: tuple[int, float],
+        update: tuple[int, float],
+    ):
+        super().__init__()
+        self.input_size = input_size
+        self.proposal = TwoLayers(input_size, proposal[0], memory_size, proposal[1])
+        self.retain = TwoLayers(input_size + memory_size, retain[0], memory_size, retain[1])
+        self.update = TwoLayers(input_size + memory_size, update[0], memory_size, update[1])
+
+    @classmethod
+    def of(cls, input_size: int, config: MfnConfig | GraphMfnConfig) -> GatedMemory:
+        """With a configuration's sizes and dropouts."""
+        return cls(
+            input_size,
+            config.memory_size,
+            (config.proposal_size, config.proposal_dropout),
+            (config.retain_size, config.retain_dropout),
+            (config.update_size, config.update_dropout),
+        )
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """From x (B, T, input_size) to the memory after each step (B, T, memory_size)."""
+        proposals = self.proposal(inputs).tanh()
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self._memories(_precise(inputs), _precise(proposals)).to(inputs.dtype)
+
+    def _memories(self, inputs: torch.Tensor, proposals: torch.Tensor) -> torch.Tensor:
+        gates = (self.retain, self.update)
+        weight = _precise(torch.cat([gate.hidden.weight for gate in gates]))
+        bias = _precise(torch.cat([gate.hidden.bias for gate in gates]))
+        from_inputs = linear(inputs, weight[:, : self.input_size], bias)
+        from_memory = weight[:, self.input_size :].t()
+        # Dropout of all steps at once: as many draws, of factors instead of values.
+        widths = [gate.hidden.out_features for gate in gates]
+        ones = [inputs.new_ones(*inputs.shape[:2], width) for width in widths]
+        kept = torch.cat([gate.dropout(factors) for gate, factors in zip(gates, ones, strict=True)], dim=-1)
+        retain, update = ((_precise(gate.output.bias), _precise(gate.output.weight).t()) for gate in gates)
+
+        memory, memories = torch.zeros_like(proposals[:, 0]), []
+        for read, keep, proposal in zip(from_inputs.unbind(1), kept.unbind(1), proposals.unbind(1), strict=True):
+            hidden = torch.addmm(read, memory, from_memory).relu() * keep
+            for_retain, for_update = hidden.split(widths, dim=1)
+            retained = torch.addmm(retain[0], for_retain, retain[1]).sigmoid() * memory
+            memory = torch.addcmul(retained, torch.addmm(update[0], for_update, update[1]).sigmoid(), proposal)
+            memories.append(memory)
+        return torch.stack(memories, dim=1)
+
+
+class CellStateLSTM(nn.Module):
+    """
+    A one-directional, one-layer LSTM that gives its cell states at all steps, which `torch.nn.LSTM` keeps to itself.
+
+    On a CPU the steps are taken here, forward and backward, with all that does not depend on the step before done at
+    once, which is faster than `torch.nn.LSTM` there. Elsewhere `torch.nn.LSTM`'s fused kernel gives the hidden states,
+    and the cell states follow from them, all steps at once.
+
+    Args:
+        input_size (`int`): Features per step.
+        hidden_size (`int`): Width of the states.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__()
+        self.lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
+
+    def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """From left-aligned values (B, T, input_size) to hidden and cell states, (B, T, hidden_size) each."""
+        input_weight, hidden_weight, input_bias, hidden_bias = self.lstm.all_weights[0]
+        with torch.autocast(values.device.type, enabled=False):
+            weights = tuple(_precise(weight) for weight in (input_weight, hidden_weight, input_bias + hidden_bias))
+            if values.device.type == "cpu":
+                found = _LSTMSteps.apply(_precise(values).transpose(0, 1).contiguous(), *weights)
+                hidden, cells = (states.transpose(0, 1) for states in found)
+            else:
+                hidden, _ = self.lstm(values.to(input_weight.dtype))
+                cells = cells_of(_precise(values), _precise(hidden), *weights)
+            return hidden.to(values.dtype), cells.to(values.dtype)
+
+
+def cells_of(
+    values: torch.Tensor,
+    hidden: torch.Tensor,
+    input_weight: torch.Tensor,
+    hidden_weight: torch.Tensor,
+    bias: torch.Tensor,
+) -> torch.Tensor:
+    """
+    The cell states behind an LSTM's hidden states, without taking its steps: its gates are those of x_t and h_{t-1},
+    which are known, and c_t = f_t * c_{t-1} + i_t * g_t is linear.
+
+    Args:
+        values (`torch.Tensor` of shape `(B, T, d)`), hidden (of shape `(B, T, n)`): What the LSTM read, and its states.
+        input_weight, hidden_weight, bias: As `torch.nn.LSTM` has them, the sum of its two biases.
+    """
+    used = 3 * hidden.shape[-1]  # not the output gate, the last one
+    before = pad(hidden[:, :-1], (0, 0, 1, 0))
+    gates = linear(values, input_weight[:used], bias[:used]) + linear(before, hidden_weight[:used])
+    i, f, g = gates.chunk(3, dim=-1)
+    return linear_recurrence(f.sigmoid(), i.sigmoid() * g.tanh())
+
+
+def linear_recurrence(factors: torch.Tensor, terms: torch.Tensor) -> torch.Tensor:
+    """
+    s_t = factors_t * s_{t-1} + terms_t from s_0 = 0, in a number of operations that grows with the logarithm of T:
+    each round joins the recurrences of twice as many steps. Factors are at most one in size.
+
+    Args:
+        factors, terms (`torch.Tensor` of shape `(B, T, d)`).
+    """
+    reach = 1
+    while reach < factors.shape[1]:
+        later = torch.addcmul(terms[:, reach:], factors[:, reach:], terms[:, :-reach])
+        joined = factors[:, reach:] * factors[:, :-reach]
+        terms = torch.cat([terms[:, :reach], later], dim=1)
+        factors = torch.cat([factors[:, :reach], joined], dim=1)
+        reach *= 2
+    return terms
+
+
+class _LSTMSteps(torch.autograd.Function):
+    """
+    From steps (T, B, d), W_ih (4 n, d), W_hh (4 n, n) and bias (4 n,) to hidden and cell states (T, B, n).
+
+    Gates are in the order input, forget, candidate, output. The products with the inputs and all gradients of weights
+    are of all steps together; what remains per step works in buffers of the whole sequence.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values, input_weight, hidden_weight, bias):
+        steps, rows, _ = values.shape
+        size = hidden_weight.shape[1]
+        gates = torch.addmm(bias, values.flatten(0, 1), input_weight.t()).view(steps, rows, 4 * size)
+        hidden, cells = (values.new_empty(steps + 1, rows, size) for _ in range(2))
+        hidden[0], cells[0] = 0.0, 0.0
+        recurrent = hidden_weight.t()
+        for gate, h, c, next_h, next_c in zip(gates, hidden[:-1], cells[:-1], hidden[1:], cells[1:], strict=True):
+            gate.addmm_(h, recurrent)
+            i, f, g, o = gate.split(size, dim=1)
+            gate[:, : 2 * size].sigmoid_()
+            g.tanh_()
+            o.sigmoid_()
+            torch.mul(f, c, out=next_c).addcmul_(i, g)
+            torch.tanh(next_c, out=next_h).mul_(o)
+        ctx.save_for_backward(values, input_weight, hidden_weight, gates, hidden, cells)
+        return hidden[1:], cells[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, hidden_gradient, cell_gradient):
+        values, input_weight, hidden_weight, gates, hidden, cells = ctx.saved_tensors
+        size = hidden_weight.shape[1]
+        gradients = torch.empty_like(gates)
+        dh, dc = torch.zeros_like(hidden[0]), torch.zeros_like(hidden[0])
+        for t in reversed(range(len(gates))):
+            i, f, g, o = gates[t].split(size, dim=1)
+            di, df, dg, do = gradients[t].split(size, dim=1)
+            squashed = cells[t + 1].tanh()
+            dh += hidden_gradient[t]
+            dc += cell_gradient[t]
+            dc += _aten.tanh_backward(dh * o, squashed)
+            torch.mul(dc, g, out=di)
+            torch.mul(dc, cells[t], out=df)
+            torch.mul(dc, i, out=dg)
+            torch.mul(dh, squashed, out=do)
+            input_forget = slice(0, 2 * size)
+            for gradient, gate in ((gradients[t][:, input_forget], gates[t][:, input_forget]), (do, o)):
+                _aten.sigmoid_backward.grad_input(gradient, gate, grad_input=gradient)
+            _aten.tanh_backward.grad_input(dg, g, grad_input=dg)
+            torch.mm(gradients[t], hidden_weight, out=dh)
+            dc *= f
+        flat = gradients.flatten(0, 1)
+        to_values = (flat @ input_weight).view_as(values) if ctx.needs_input_grad[0] else None
+        return to_values, flat.t() @ values.flatten(0, 1), flat.t() @ hidden[:-1].flatten(0, 1), flat.sum(0)
+
+
+def _precise(tensor: torch.Tensor) -> torch.Tensor:
+    """At least single precision: errors of a recurrence add up over its steps."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
