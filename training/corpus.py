@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -115,14 +115,15 @@ def streamed_splits(folder: PreparedFolder) -> dict[str, Rows]:
     return {split: StreamedRows(table, streams[split]) for split, table in tables.items()}
 
 
-def keep_labelled(corpus: Corpus, target: Target) -> None:
+def keep_labelled(corpus: Corpus, target: Target, names: Sequence[str] = SPLITS) -> None:
     """
-    Leaves out, and notes, the samples that have no label of the target.
+    Leaves out, and notes, the samples that have no label of the target, in the splits of these names, which must be
+    there.
 
     Raises:
         ValueError: for a corpus without the target's column, and for a split in which no sample has a label.
     """
-    for split in SPLITS:
+    for split in names:
         rows = corpus.split(split)
         if target.column not in rows.column_names:
             raise ValueError(
@@ -150,8 +151,7 @@ def check_labels(splits: Mapping[str, Rows], label_range: tuple[float, float], c
         ValueError: for labels outside the configuration's range, naming the first ids, and for a missing column.
     """
     low, high = label_range
-    for split in SPLITS:
-        rows = splits[split]
+    for split, rows in splits.items():
         for column in columns:
             if column not in rows.column_names:
                 raise ValueError(

@@ -28,6 +28,7 @@ STORAGE_FILE = "trials.db"
 SETTINGS_FILE = "search.json"
 TRIAL_FOLDER = ".trial"  # of the trial that runs
 STUDY = "search"
+SEARCHED_SPLITS = ("train", "valid")  # the test split is of no use to a search
 # What a trial raises for values that do not go together, for a training that diverged, and for a model that is too big.
 FAILURES = (ValueError, StrictDataclassError, torch.OutOfMemoryError)
 # A trial keeps no checkpoint: of its best epoch only the value is wanted.
@@ -115,7 +116,7 @@ class Search:
         self._check_folder()
         self.corpus = load_without_test(recipe)
         recipe.data_sha256 = self.corpus.sha256
-        keep_labelled(self.corpus, recipe.target)
+        keep_labelled(self.corpus, recipe.target, SEARCHED_SPLITS)
         self._check_same()
         self._claim()
         self.study = self.optuna.create_study(
@@ -320,10 +321,7 @@ def metric_name(args) -> str:
 
 
 def load_without_test(recipe: Recipe) -> Corpus:
-    """
-    The recipe's corpus without its test split: whatever asks for it, as the checks that all programs share do, is given
-    the validation split.
-    """
+    """The recipe's corpus; what is not there cannot be looked at."""
     corpus = load_corpus(recipe.data_file, recipe.synthetic, recipe.data_sha256, recipe.data_options, recipe.streaming)
-    corpus.splits["test"] = corpus.split("valid")
+    corpus.splits = {name: corpus.split(name) for name in SEARCHED_SPLITS}
     return corpus
