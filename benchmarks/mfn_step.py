@@ -4,11 +4,12 @@ Seconds of a training step (forward and backward) of MFN here, in MMSA, and with
     pip install --no-deps mmsa && pip install easydict nvidia-ml-py3 pandas scikit-learn
     python benchmarks/mfn_step.py [--threads 1] [--device cuda]
 
-All three have the sizes published for CMU-MOSI and the same random batch of 64 samples: once with 50 words each, and
-once with lengths as in CMU-MOSI, a dozen words in the mean. A batch is as long as its longest sample here, as the
-collator makes it, and 50 words in MMSA. The three take their steps in turn; the table has the medians. The stepped row
-is the model here with `torch.nn.LSTMCell`s in the place of its LSTMs. Without MMSA its row is left out. One thread is
-timed by the processor's clock, which other programs disturb less, anything else by the wall's.
+All three have the sizes published for CMU-MOSI and the same random batches of 64 samples: with 50 words each; with
+lengths as in CMU-MOSI, a dozen words in the mean, as they come; and the latter grouped by length, as `train.py` takes
+them. A batch is as long as its longest sample here, as the collator makes it, and 50 words in MMSA. The three take
+their steps in turn; the table has the medians, of grouped batches the mean over the batches. The stepped row is the
+model here with `torch.nn.LSTMCell`s in the place of its LSTMs. Without MMSA its row is left out. One thread is timed
+by the processor's clock, which other programs disturb less, anything else by the wall's.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from modeling.modeling_mfn import MfnModel  # noqa: E402
 
 SIZES = {"text": 768, "audio": 5, "vision": 20}
 STEPS = 50
+GROUPED = 8  # batches
 
 
 def main() -> None:
@@ -45,10 +47,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
 
+    # A rough likeness: log-normal, with CMU-MOSI's mean of about twelve.
+    like_mosi = torch.randn(GROUPED * options.batch_size).mul(0.6).add(2.3).exp().clamp(1, STEPS).long()
     lengths = {
-        "50 words": torch.full((options.batch_size,), STEPS),
-        # A rough likeness: log-normal, with CMU-MOSI's mean of about twelve.
-        "lengths as in CMU-MOSI": torch.randn(options.batch_size).mul(0.6).add(2.3).exp().clamp(1, STEPS).long(),
+        "50 words": [torch.full((options.batch_size,), STEPS)],
+        "lengths as in CMU-MOSI": [like_mosi[: options.batch_size]],
+        "the same, grouped by length": list(like_mosi.sort().values.split(options.batch_size)),
     }
     config = MfnConfig(**{f"{modality}_feature_size": size for modality, size in SIZES.items()})
     models: dict[str, nn.Module] = {"sentimodal": MfnModel(config), "cells one by one": _stepped(MfnModel(config))}
@@ -63,10 +67,11 @@ def main() -> None:
     on_one_thread = options.threads == 1 and options.device == "cpu"
     clock = time.process_time if on_one_thread else time.perf_counter
     print(f"median seconds of a training step, batch {options.batch_size}, {options.threads} threads, {options.device}")
-    for name, of_rows in lengths.items():
-        steps = _steps(models, of_rows, options.device)
-        medians = _timed(steps, options.rounds, options.device, clock)
-        print(f"\n{name} (mean {of_rows.float().mean():.1f}, longest {int(of_rows.max())})")
+    for name, batches in lengths.items():
+        found = [_timed(_steps(models, one, options.device), options.rounds, options.device, clock) for one in batches]
+        medians = {model_name: statistics.fmean(of_batch[model_name] for of_batch in found) for model_name in models}
+        rows = torch.cat(batches).float()
+        print(f"\n{name} (mean {rows.mean():.1f}, longest {int(rows.max())})")
         for model_name, seconds in medians.items():
             print(f"  {model_name:18}{seconds:9.4f}   {seconds / medians['sentimodal']:.2f} times sentimodal's")
 
