@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import itertools
 import json
 import os
 import subprocess
@@ -15,7 +16,8 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from modeling import DeltaAttentionModel, MMLatchModel, SelfMMModel, SugrmModel, UcrnModel
+from configuration import TARGETS
+from modeling import MODEL_CLASSES, SelfMMModel
 from processing import MultimodalProcessor
 from processing.processing_multimodal import fit_normalization
 from publishing.remote_code import PACKAGES, auto_map, relative_imports, write_remote_code
@@ -105,15 +107,10 @@ def as_a_stranger(questions, tmp_path):
 
 
 def test_checkpoints_predict_where_the_project_is_not_installed(tmp_path):
+    """Every architecture, and between them every target."""
     questions, expected = [], []
-    kinds = [
-        (SelfMMModel, True, "sentiment"),
-        (SelfMMModel, False, "sentiment2"),
-        (SugrmModel, True, "sentiment7"),
-        (MMLatchModel, True, "emotions"),
-        (UcrnModel, True, "emotions"),
-        (DeltaAttentionModel, True, "emotion"),
-    ]
+    kinds = [(cls, True, target) for cls, target in zip(MODEL_CLASSES, itertools.cycle(TARGETS), strict=False)]
+    kinds += [(SelfMMModel, False, "sentiment2")]
     for number, (model_class, text, target) in enumerate(kinds):
         folder = tmp_path / "org" / f"{model_class.__name__}.tiny-{number}"
         model, processor = checkpoint(folder, text, model_class, target=target)
