@@ -479,7 +479,7 @@ ALONE = {f"{modality}_logits" for modality in MODALITIES}
         ({"output_dropout": 0.5}, ALONE | {"logits"}),
         ({"output_dropout": 0.5, "objective": "audio"}, {"logits", "audio_logits"}),
     ],
-    ids=str,
+    ids=lambda value: "+".join(sorted(value)) or "none",
 )
 def test_dropout_is_where_the_configuration_puts_it(changes, differing):
     """Nothing else is random: with all dropout off, training and evaluation answer alike."""

@@ -396,7 +396,7 @@ STATES = {"text_state", "audio_state", "vision_state"}
         *(({name: 0.5, "refinement": False, "crossmodal": False}, set()) for name in DROPOUTS[:4]),
         ({"output_dropout": 0.5}, {"logits"}),
     ],
-    ids=str,
+    ids=lambda value: "+".join(sorted(value)) or "none",
 )
 def test_dropout_is_where_the_configuration_puts_it(refinement_layer, changes, differing):
     """Nothing else is random: with all dropout off, training and evaluation answer alike."""
