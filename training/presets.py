@@ -53,6 +53,8 @@ def with_preset(content: dict[str, Any], load: Callable[[Path], Any]) -> dict[st
             f"{architecture} for {', '.join(known)}; choose one of them as `corpus`."
         )
     preset = load(RECIPES / f"{architecture}_{corpus}.yaml")
+    if not content.get("corpus"):
+        preset.pop("feature_sets", None)  # ids say whose utterances these are, not how their features were extracted
     if own.get("data_file") is not None:
         preset.pop("synthetic", None)
     if own.get("text_encoder") is not None and "text" not in own:

@@ -86,7 +86,11 @@ def test_corpus_is_recognised_by_its_ids(recipe_of, tmp_path, monkeypatch, known
     (tmp_path / "data.pkl").write_bytes(pickle.dumps(content))
     arguments = ["--data_file", str(tmp_path / "data.pkl")]
     if known:
-        assert same(recipe_of({"architecture": "sugrm"}, *arguments), "sugrm_mosi", *arguments)
+        recipe, own = recipe_of({"architecture": "sugrm"}, *arguments), {"audio": "mine (4)"}
+        assert recipe.feature_sets == {}  # ids do not say how features were extracted
+        recipe.feature_sets = load_yaml(RECIPES / "sugrm_mosi.yaml")["feature_sets"]
+        assert same(recipe, "sugrm_mosi", *arguments)
+        assert recipe_of({"architecture": "sugrm", "feature_sets": own}, *arguments).feature_sets == own
     else:
         with pytest.raises(ValueError, match="no known corpus.*sugrm for context, mosei, mosi.*`corpus`"):
             recipe_of({"architecture": "sugrm"}, *arguments)
