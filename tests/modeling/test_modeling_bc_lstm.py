@@ -8,7 +8,7 @@ from torch import nn
 from configuration import BcLstmConfig
 from modeling import BcLstmModel
 from modeling.modeling_bc_lstm import _BackwardLastStep
-from tests.modeling.recurrent_reference import Reference, make_samples, scramble, sigmoid, to_batch
+from tests.modeling.reference import Reference, make_samples, scramble, sigmoid, to_batch
 
 SIZES = {"text_feature_size": 4, "audio_feature_size": 5, "vision_feature_size": 3}
 UTTERANCES = {"text_feature_size": 100, "audio_feature_size": 73, "vision_feature_size": 100}

@@ -8,7 +8,7 @@ import torch
 
 from configuration import EfLstmConfig
 from modeling import EfLstmModel
-from tests.utterances import (
+from tests.modeling.reference import (
     MODALITIES,
     MOSEI,
     MOSI,

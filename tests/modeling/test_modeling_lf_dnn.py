@@ -6,7 +6,7 @@ import torch
 
 from configuration import LfDnnConfig
 from modeling import LfDnnModel
-from tests.utterances import (
+from tests.modeling.reference import (
     MODALITIES,
     MOSEI,
     MOSI,

@@ -6,7 +6,7 @@ import torch
 
 from configuration import LfLstmConfig
 from modeling import LfLstmModel
-from tests.utterances import (
+from tests.modeling.reference import (
     MODALITIES,
     MOSI,
     SUBSETS,

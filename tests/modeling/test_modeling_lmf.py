@@ -6,7 +6,7 @@ import torch
 
 from configuration import LmfConfig
 from modeling import LmfModel
-from tests.utterances import (
+from tests.modeling.reference import (
     LENGTHS,
     MODALITIES,
     MOSEI,

@@ -10,7 +10,7 @@ from configuration import MctnConfig
 from modeling import MctnModel
 from modeling.modality_sequence import ModalitySequence
 from modeling.modeling_mctn import _squared_error
-from tests.modeling.recurrent_reference import MASKS, Reference, make_samples, scramble, softmax, to_batch
+from tests.modeling.reference import MASKS, Reference, make_samples, scramble, softmax, to_batch
 
 SIZES = {"text_feature_size": 4, "audio_feature_size": 5, "vision_feature_size": 3}
 CMU_MOSI = {"text_feature_size": 300, "audio_feature_size": 5, "vision_feature_size": 20}

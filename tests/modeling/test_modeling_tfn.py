@@ -6,7 +6,7 @@ import torch
 
 from configuration import TfnConfig
 from modeling import TfnModel
-from tests.utterances import (
+from tests.modeling.reference import (
     LENGTHS,
     MODALITIES,
     MOSEI,

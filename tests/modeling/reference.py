@@ -1,4 +1,6 @@
-"""What the tests of the architectures over whole utterances share: samples, and their networks in plain NumPy."""
+"""What the tests of several architectures share: samples, batches of them, and layers in plain NumPy, step by step."""
+
+import math
 
 import numpy as np
 import torch
@@ -46,13 +48,13 @@ def make_samples(config, lengths=LENGTHS, seed=0):
 
 
 def to_batch(samples):
-    """forward's arguments, with NaN and more steps than needed in the padding."""
+    """forward's arguments, with NaN and more steps than needed in the padding: one on the left, two on the right."""
     batch = {}
     for modality, first in samples[0].items():
-        steps = max(len(sample[modality]) for sample in samples) + 2
+        steps = max(len(sample[modality]) for sample in samples) + 3
         values = np.full((len(samples), steps, first.shape[1]), np.nan)
         for row, sample in enumerate(samples):
-            values[row, : len(sample[modality])] = sample[modality]
+            values[row, 1 : 1 + len(sample[modality])] = sample[modality]
         batch[f"{modality}_values"] = torch.from_numpy(values)
         batch[MASKS[modality]] = torch.from_numpy(~np.isnan(values[:, :, 0])).long()
     return batch
@@ -70,10 +72,11 @@ class Reference:
         return self.weights[name]
 
     def linear(self, name, x):
-        return self.weight(f"{name}.weight") @ x + self.weight(f"{name}.bias")
+        mapped = self.weight(f"{name}.weight") @ x
+        return mapped + self.weight(f"{name}.bias") if f"{name}.bias" in self.weights else mapped
 
     def lstm(self, name, steps, layers=1):
-        """The states after all steps of the last of several LSTMs, in PyTorch's order of gates: i, f, g, o."""
+        """States after each step of the last of several LSTMs; PyTorch's gates are i, f, g, o."""
         for layer in range(layers):
             names = [f"{name}.{kind}_l{layer}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
             w, u, b, c = (self.weight(part) for part in names)
@@ -85,6 +88,12 @@ class Reference:
                 states.append(hidden)
             steps = states
         return steps
+
+    def both_directions(self, name, steps):
+        """The forward and the backward state at each step."""
+        ahead = self.lstm(f"{name}.forward_lstm", steps)
+        back = self.lstm(f"{name}.backward_lstm", steps[::-1])[::-1]
+        return list(zip(ahead, back, strict=True))
 
     def networks(self, sample):
         """TFN's networks: by modality, the representation of a sample, zeros where it lacks the modality."""
@@ -117,6 +126,11 @@ class Reference:
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
+
+
+def softmax(scores):
+    exponents = [math.exp(score - max(scores)) for score in scores]
+    return [exponent / sum(exponents) for exponent in exponents]
 
 
 def parameters(model_class, config):
