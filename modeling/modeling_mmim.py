@@ -5,9 +5,9 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from configuration.configuration_mmim import MmimConfig
-from modeling.modality_sequence import ModalitySequence, first_valid_state, last_valid_state, left_align
+from modeling.modality_sequence import ModalitySequence, first_valid_state
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
-from modeling.recurrent import BidirectionalLSTM, SequenceEncoder
+from modeling.recurrent import SequenceEncoder
 
 # From the modality that predicts to the one that is predicted.
 _TEXT_PAIRS = (("text", "audio"), ("text", "vision"))
@@ -47,11 +47,12 @@ class MmimModel(MultimodalPreTrainedModel):
         sizes = self.build_inputs()
         for modality, width in sizes.items():
             if modality != "text" or config.text_config is None:
-                encoder = _sequence_encoder(
+                encoder = SequenceEncoder(
                     width,
                     getattr(config, f"{modality}_hidden_size"),
                     getattr(config, f"{modality}_projection_size", None),
-                    config,
+                    config.sequence_dropout,
+                    config.bidirectional,
                 )
                 self.add_module(f"{modality}_encoder", encoder)
                 sizes[modality] = encoder.output_size
@@ -205,30 +206,3 @@ def contrastive_loss(predictions: torch.Tensor, states: torch.Tensor, counted: t
     others = scores.masked_fill(~counted.unsqueeze(0), torch.finfo(scores.dtype).min)
     losses = others.logsumexp(dim=1) - scores.diagonal()
     return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp(min=1)
-
-
-class _BidirectionalEncoder(nn.Module):
-    """A `SequenceEncoder` whose LSTM reads in both directions, and whose state is that at the end of each."""
-
-    def __init__(self, feature_size: int, hidden_size: int, projection_size: int | None, dropout: float):
-        super().__init__()
-        self.lstm = BidirectionalLSTM(feature_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
-        self.projection = nn.Linear(2 * hidden_size, projection_size) if projection_size is not None else None
-        self.output_size = projection_size if projection_size is not None else 2 * hidden_size
-
-    def forward(self, sequence: ModalitySequence) -> torch.Tensor:
-        """Returns (B, output_size); zeros for a missing sequence."""
-        aligned, _ = left_align(sequence)
-        ahead, back = (ModalitySequence(states, aligned.mask) for states in self.lstm(aligned))
-        state = self.dropout(torch.cat([last_valid_state(ahead), first_valid_state(back)], dim=-1))
-        if self.projection is not None:
-            state = self.projection(state)
-        return state.masked_fill(~sequence.present.unsqueeze(-1), 0.0)
-
-
-def _sequence_encoder(
-    feature_size: int, hidden_size: int, projection_size: int | None, config: MmimConfig
-) -> "SequenceEncoder | _BidirectionalEncoder":
-    encoder = _BidirectionalEncoder if config.bidirectional else SequenceEncoder
-    return encoder(feature_size, hidden_size, projection_size, config.sequence_dropout)

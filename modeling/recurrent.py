@@ -5,33 +5,52 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from modeling.modality_sequence import ModalitySequence, last_valid_state, left_align
+from modeling.modality_sequence import ModalitySequence, first_valid_state, last_valid_state, left_align
 
 
 class SequenceEncoder(nn.Module):
     """
-    One-directional, one-layer LSTM whose state after the last valid step represents the sequence; a missing sequence is
-    represented by zeros. (Self-MM, section "Overall Architecture": F_s = sLSTM(I_s).)
+    One-layer LSTM whose state after the last valid step represents the sequence, or, of one that reads in both
+    directions, the states at the ends of both; a missing sequence is represented by zeros. (Self-MM, section "Overall
+    Architecture": F_s = sLSTM(I_s).)
 
     Args:
         feature_size (`int`): Features per step.
         hidden_size (`int`): Width of the state.
         projection_size (`int`, *optional*): Width of a linear layer after it; none where unset.
         dropout (`float`): On the state, before the linear layer.
+        bidirectional (`bool`): Whether the LSTM reads in both directions.
     """
 
-    def __init__(self, feature_size: int, hidden_size: int, projection_size: int | None = None, dropout: float = 0.0):
+    def __init__(
+        self,
+        feature_size: int,
+        hidden_size: int,
+        projection_size: int | None = None,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+    ):
         super().__init__()
-        self.lstm = nn.LSTM(feature_size, hidden_size, batch_first=True)
+        self.lstm: nn.LSTM | BidirectionalLSTM
+        if bidirectional:
+            self.lstm = BidirectionalLSTM(feature_size, hidden_size)
+        else:
+            self.lstm = nn.LSTM(feature_size, hidden_size, batch_first=True)
+        width = hidden_size * (1 + bidirectional)
         self.dropout = nn.Dropout(dropout)
-        self.projection = nn.Linear(hidden_size, projection_size) if projection_size is not None else None
-        self.output_size = projection_size if projection_size is not None else hidden_size
+        self.projection = nn.Linear(width, projection_size) if projection_size is not None else None
+        self.output_size = projection_size if projection_size is not None else width
 
     def forward(self, sequence: ModalitySequence) -> torch.Tensor:
         """Returns (B, output_size)."""
         aligned, _ = left_align(sequence)
-        states, _ = self.lstm(aligned.values)
-        state = self.dropout(last_valid_state(ModalitySequence(states, aligned.mask)))
+        if isinstance(self.lstm, BidirectionalLSTM):
+            ahead, back = (ModalitySequence(states, aligned.mask) for states in self.lstm(aligned))
+            state = torch.cat([last_valid_state(ahead), first_valid_state(back)], dim=-1)
+        else:
+            states, _ = self.lstm(aligned.values)
+            state = last_valid_state(ModalitySequence(states, aligned.mask))
+        state = self.dropout(state)
         if self.projection is not None:
             state = self.projection(state)
         return state.masked_fill(~sequence.present.unsqueeze(-1), 0.0)
