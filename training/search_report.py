@@ -161,6 +161,7 @@ def _draw_range(axis, search: Search, dimension: Range, known: dict[int, Any]) -
     else:
         margin = 0.05 * (high - low)
         axis.set_xlim(low - margin, high + margin)
+        axis.xaxis.get_major_locator().set_params(integer=isinstance(dimension.low, int))
 
 
 def _scatter(axis, search: Search, positions: dict[int, float]) -> None:
