@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from modeling.modality_sequence import ModalitySequence, leading_mask, left_align, resample
+from modeling.modality_sequence import ModalitySequence, any_valid, leading_mask, left_align, resample
 
 
 def word_aligned(sequences: dict[str, ModalitySequence]) -> dict[str, ModalitySequence]:
@@ -28,5 +28,5 @@ def side_by_side(sequences: dict[str, ModalitySequence]) -> ModalitySequence:
     """
     aligned = word_aligned(sequences)
     values = torch.cat([sequence.values for sequence in aligned.values()], dim=-1)
-    mask = torch.stack([sequence.mask for sequence in aligned.values()]).any(dim=0)
+    mask = any_valid(aligned.values())
     return ModalitySequence(values, mask)

@@ -9,7 +9,7 @@ from torch.nn.functional import linear, pad
 from configuration.configuration_graph_mfn import GraphMfnConfig
 from configuration.configuration_mfn import MfnConfig
 from modeling.alignment import word_aligned
-from modeling.modality_sequence import ModalitySequence, last_valid_state
+from modeling.modality_sequence import ModalitySequence, any_valid, last_valid_state
 
 
 def with_previous(states: torch.Tensor) -> torch.Tensor:
@@ -58,7 +58,7 @@ class MemoryFusion(nn.Module):
 
 def final_state(sequences: dict[str, ModalitySequence], *states: torch.Tensor) -> torch.Tensor:
     """States (B, T, d) side by side at the last step at which the sample has any of the modalities; zeros without."""
-    mask = torch.stack([sequence.mask for sequence in sequences.values()]).any(dim=0)
+    mask = any_valid(sequences.values())
     return last_valid_state(ModalitySequence(torch.cat(states, dim=-1), mask))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -86,6 +86,23 @@ def mean_state(sequence: ModalitySequence) -> torch.Tensor:
     """The mean (B, d) over each row's valid steps; zeros where there is none."""
     counts = sequence.lengths.clamp(min=1).unsqueeze(-1).to(sequence.values.dtype)
     return sequence.cleared().values.sum(dim=1) / counts
+
+
+def any_valid(sequences: Iterable[ModalitySequence]) -> torch.Tensor:
+    """(B, T): the steps at which at least one of the sequences, all of T steps, is valid."""
+    return torch.stack([sequence.mask for sequence in sequences]).any(dim=0)
+
+
+def reconstruction_error(generated: torch.Tensor, sequence: ModalitySequence) -> torch.Tensor:
+    """
+    Mean squared error over the features and the valid steps of a batch; zero where there is none. What is to be met is
+    constant: it gets no gradient.
+
+    Args:
+        generated (`torch.Tensor` of shape `(B, T, d)`): What should be like the sequence's values.
+    """
+    squares = (generated.float() - sequence.values.detach().float()).square().mean(dim=-1)
+    return (squares * sequence.mask).sum() / sequence.mask.sum().clamp(min=1)
 
 
 def leading_mask(sequences: Sequence[ModalitySequence]) -> torch.Tensor:

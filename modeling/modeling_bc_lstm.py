@@ -7,7 +7,7 @@ from torch import nn
 
 from configuration.configuration_bc_lstm import BcLstmConfig
 from modeling.alignment import word_aligned
-from modeling.modality_sequence import ModalitySequence, last_valid_state
+from modeling.modality_sequence import ModalitySequence, any_valid, last_valid_state
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
 from modeling.recurrent import BidirectionalLSTM
 
@@ -75,7 +75,7 @@ class BcLstmModel(MultimodalPreTrainedModel):
 
     def _fused(self, contexts: dict[str, ModalitySequence]) -> torch.Tensor:
         """Level 2 at the last step: (B, fusion_size)."""
-        mask = torch.stack([context.mask for context in contexts.values()]).any(dim=0)
+        mask = any_valid(contexts.values())
         joined = self.fusion_input_dropout(torch.cat([context.values for context in contexts.values()], dim=-1))
         state = last_valid_state(ModalitySequence(self.fusion_lstm(joined)[0], mask))
         if self.last_step is not None:

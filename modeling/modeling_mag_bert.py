@@ -6,7 +6,7 @@ from torch import nn
 from configuration.configuration_mag_bert import MagBertConfig
 from modeling.alignment import word_aligned
 from modeling.attention import with_positions
-from modeling.modality_sequence import ModalitySequence, last_valid_state, left_align, resample
+from modeling.modality_sequence import ModalitySequence, any_valid, last_valid_state, left_align, resample
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
 from modeling.multimodal_shift import MultimodalAdaptationGate
 from modeling.transformer import TransformerLayer
@@ -97,7 +97,7 @@ class MagBertModel(MultimodalPreTrainedModel):
         embedded = encoder.embedded(anchor)
         if self.gate is not None:
             embedded = self.gate(ModalitySequence(embedded, anchor.mask), aligned)
-        mask = torch.stack([sequence.mask for sequence in aligned.values()]).any(dim=0)
+        mask = any_valid(aligned.values())
         return last_valid_state(ModalitySequence(encoder(embedded, mask), mask))
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from configuration.configuration_mctn import MctnConfig
 from modeling.attention import attend
-from modeling.modality_sequence import ModalitySequence, left_align, resample
+from modeling.modality_sequence import ModalitySequence, left_align, reconstruction_error, resample
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
 from modeling.recurrent import BidirectionalLSTM
 
@@ -144,11 +144,9 @@ class MctnModel(MultimodalPreTrainedModel):
         return ModalitySequence(values, goal.mask).cleared()
 
 
-def _squared_error(predicted: ModalitySequence, goal: ModalitySequence, rows: torch.Tensor) -> torch.Tensor:
-    """(): mean over the features and over the steps of the rows that count; no gradient for the goal."""
-    counted = goal.mask & rows.unsqueeze(1)
-    errors = (predicted.values.float() - goal.values.detach().float()).square().mean(dim=-1)
-    return (errors * counted).sum() / counted.sum().clamp(min=1)
+def _squared_error(translated: ModalitySequence, goal: ModalitySequence, rows: torch.Tensor) -> torch.Tensor:
+    """(): of the rows that count."""
+    return reconstruction_error(translated.values, ModalitySequence(goal.values, goal.mask & rows.unsqueeze(1)))
 
 
 class _Decoder(nn.Module):

@@ -6,7 +6,7 @@ from torch import nn
 from configuration.configuration_mfm import MfmConfig
 from modeling.alignment import word_aligned
 from modeling.gated_memory import MemoryFusion, TwoLayers
-from modeling.modality_sequence import ModalitySequence
+from modeling.modality_sequence import ModalitySequence, reconstruction_error
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
 from modeling.recurrent import SequenceEncoder
 
@@ -67,17 +67,6 @@ class MfmModel(MultimodalPreTrainedModel):
             weight = getattr(self.config, f"{modality}_reconstruction_weight")
             error = error + weight * reconstruction_error(generated, sequence)
         return error + self.config.mmd_weight * discrepancy
-
-
-def reconstruction_error(generated: torch.Tensor, sequence: ModalitySequence) -> torch.Tensor:
-    """
-    Mean squared error over the features and the valid steps of a batch; zero where there is none.
-
-    Args:
-        generated (`torch.Tensor` of shape `(B, T, d)`): What should be like the sequence's values, which are given.
-    """
-    squares = (generated.float() - sequence.values.detach().float()).square().mean(dim=-1)
-    return (squares * sequence.mask).sum() / sequence.mask.sum().clamp(min=1)
 
 
 def prior_discrepancy(codes: torch.Tensor, present: torch.Tensor) -> torch.Tensor:

@@ -10,15 +10,9 @@ from torch.nn.functional import normalize
 
 from configuration.configuration_misa import MisaConfig
 from modeling.attention import MultiHeadAttention
-from modeling.modality_sequence import (
-    ModalitySequence,
-    first_valid_state,
-    last_valid_state,
-    left_align,
-    mean_state,
-)
+from modeling.modality_sequence import ModalitySequence, left_align, mean_state
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
-from modeling.recurrent import BidirectionalLSTM
+from modeling.recurrent import BidirectionalLSTM, end_states
 
 
 @dataclass
@@ -217,13 +211,7 @@ class _StackedLSTM(nn.Module):
         aligned, _ = left_align(sequence)
         lower = self.first(aligned)
         upper = self.second(ModalitySequence(self.norm(torch.cat(lower, dim=-1)), aligned.mask))
-        ends = []
-        for ahead, back in (lower, upper):
-            ends += [
-                last_valid_state(ModalitySequence(ahead, aligned.mask)),
-                first_valid_state(ModalitySequence(back, aligned.mask)),
-            ]
-        return torch.cat(ends, dim=-1)
+        return torch.cat([end_states(layer, aligned.mask) for layer in (lower, upper)], dim=-1)
 
 
 class _FusionLayer(nn.Module):

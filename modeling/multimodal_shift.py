@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from modeling.modality_sequence import ModalitySequence
+from modeling.modality_sequence import ModalitySequence, any_valid
 
 
 def shifted(anchor: ModalitySequence, displacement: torch.Tensor, beta: float) -> torch.Tensor:
@@ -74,7 +74,7 @@ class MultimodalShift(nn.Module):
             weight = self.activation(gate(torch.cat([values, anchor.values], dim=-1)))
             moved = weight * self.directions[modality](values)
             displacement = displacement + moved.masked_fill(~mask.unsqueeze(-1), 0.0)
-        moving = torch.stack([others[modality].mask for modality in self.gates]).any(dim=0)
+        moving = any_valid(others[modality] for modality in self.gates)
         return shifted(anchor, displacement.masked_fill(~moving.unsqueeze(-1), 0.0), self.beta)
 
 

@@ -45,8 +45,7 @@ class SequenceEncoder(nn.Module):
         """Returns (B, output_size)."""
         aligned, _ = left_align(sequence)
         if isinstance(self.lstm, BidirectionalLSTM):
-            ahead, back = (ModalitySequence(states, aligned.mask) for states in self.lstm(aligned))
-            state = torch.cat([last_valid_state(ahead), first_valid_state(back)], dim=-1)
+            state = end_states(self.lstm(aligned), aligned.mask)
         else:
             states, _ = self.lstm(aligned.values)
             state = last_valid_state(ModalitySequence(states, aligned.mask))
@@ -99,3 +98,9 @@ class BidirectionalLSTM(nn.Module):
         ahead, _ = self.forward_lstm(sequence.values)
         back, _ = self.backward_lstm(sequence.values.gather(1, mirror.expand_as(sequence.values)))
         return ahead, back.gather(1, mirror.expand_as(back))
+
+
+def end_states(directions: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+    """The states (B, 2 hidden_size) of both directions of a `BidirectionalLSTM` after all that they read."""
+    ahead, back = (ModalitySequence(states, mask) for states in directions)
+    return torch.cat([last_valid_state(ahead), first_valid_state(back)], dim=-1)

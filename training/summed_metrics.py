@@ -49,7 +49,7 @@ def _sentiment_metric(name: str, target: Target) -> SummedMetric:
     sims = target.convention == "sims"
 
     def pair(scores: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        p, y = _sentiments(target, scores), np.asarray(references, np.float64)
+        p, y = target.sentiments(scores), np.asarray(references, np.float64)
         return (np.clip(p, -1, 1), np.clip(y, -1, 1)) if sims else (p, y)
 
     def classes(scores: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -79,15 +79,6 @@ def _sentiment_metric(name: str, target: Target) -> SummedMetric:
     if name.startswith("f1"):
         return SummedMetric(counts, lambda sums: _weighted_f1(_by_class(sums, 2)))
     return SummedMetric(errors if name == "mae" else agreement, lambda sums: sums[..., 0] / sums[..., 1])
-
-
-def _sentiments(target: Target, scores: np.ndarray) -> np.ndarray:
-    """The predicted sentiment, or the value of the most probable class, as `Target.metrics` scores it."""
-    scores = np.asarray(scores, np.float64)
-    if target.name == "sentiment":
-        return scores[:, 0]
-    values = np.array([-1.0, 1.0]) if target.name == "sentiment2" else np.arange(-3.0, 4.0)
-    return values[scores.argmax(axis=1)]
 
 
 def _classes(values: np.ndarray, name: str, sims: bool) -> np.ndarray:

@@ -118,6 +118,15 @@ class Target:
             return tensor.numpy()
         return (tensor.sigmoid() if self.name == "emotions" else tensor.softmax(dim=-1)).numpy()
 
+    def sentiments(self, scores: np.ndarray) -> np.ndarray:
+        """From scores (N, k) to the predicted sentiments (N,): of classes, the value of the most probable one."""
+        scores = np.asarray(scores, np.float64)
+        if self.name == "sentiment":
+            return scores[:, 0]
+        values = np.array([-1.0, 1.0]) if self.name == "sentiment2" else np.arange(-3.0, 4.0)
+        # What is not finite has no most probable class; the metric names the sample.
+        return np.where(np.isfinite(scores).all(axis=1), values[scores.argmax(axis=1)], np.nan)
+
     def metrics(self, scores: np.ndarray, references: np.ndarray, ids: Sequence[str] | None = None) -> dict[str, float]:
         """
         Scores of predictions, by the names in `metric_names`.
@@ -133,10 +142,5 @@ class Target:
         scores, references = np.asarray(scores, np.float64), np.asarray(references, np.float64)
         if self.of_emotions:
             return emotion_metrics(scores, references, ids=ids, single_label=self.name == "emotion")
-        predictions = scores[:, 0]
-        if self.name != "sentiment":
-            values = np.array([-1.0, 1.0]) if self.name == "sentiment2" else np.arange(-3.0, 4.0)
-            # What is not finite has no most probable class; the metric names the sample.
-            predictions = np.where(np.isfinite(scores).all(axis=1), values[scores.argmax(axis=1)], np.nan)
-        found = regression_metrics(predictions, references, ids=ids, convention=self.convention)
+        found = regression_metrics(self.sentiments(scores), references, ids=ids, convention=self.convention)
         return {name: found[name] for name in self.metric_names}

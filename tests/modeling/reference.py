@@ -60,6 +60,18 @@ def to_batch(samples):
     return batch
 
 
+def right_padded_batch(widths, lengths):
+    """forward's arguments, padded on the right alone; what is no valid step holds numbers like any others."""
+    generator, batch = torch.Generator().manual_seed(1), {}
+    for modality, width in widths.items():
+        counts = torch.tensor(lengths[modality])
+        steps = int(counts.max()) + 1
+        shape = (len(counts), steps, width)
+        batch[f"{modality}_values"] = torch.randn(*shape, generator=generator, dtype=torch.float64)
+        batch[MASKS[modality]] = (torch.arange(steps) < counts[:, None]).long()
+    return batch
+
+
 class Reference:
     """The networks of one sample in plain NumPy, step by step; `read` says which of the model's weights were used."""
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from configuration.configuration_mfm import MfmConfig
-from modeling.modality_sequence import ModalitySequence
-from modeling.modeling_mfm import MfmModel, prior_discrepancy, reconstruction_error
+from modeling.modality_sequence import ModalitySequence, reconstruction_error
+from modeling.modeling_mfm import MfmModel, prior_discrepancy
 from tests.modeling.test_gated_memory import perceptron, sigmoid
 from tests.modeling.test_modeling_mfn import CMU_MOSEI, CMU_MOSI, INPUTS, SMALL, last_state, make_samples
 

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassFieldValidationError
-from torch import nn
 
 from configuration import MisaConfig
 from modeling import MisaModel
 from modeling.modeling_misa import central_moment_discrepancy, cross_correlation
+from tests.modeling.reference import Reference, make_samples, scramble, sigmoid, to_batch
 
 MODALITIES = ("text", "audio", "vision")
-MASKS = {"text": "attention_mask", "audio": "audio_attention_mask", "vision": "vision_attention_mask"}
 SIZES = {"text_feature_size": 4, "audio_feature_size": 3, "vision_feature_size": 5}
 SMALL = {"hidden_size": 8, "intermediate_size": 7, "audio_hidden_size": 3}
 OFF = {"dropout": 0.0, "transformer_dropout": 0.0}
@@ -33,70 +32,21 @@ LENGTHS = {
 def small_model(**changes):
     """No weight near what it starts from, whose zero biases and unit scales would hide what is done with them."""
     model = MisaModel(MisaConfig(**{**SMALL, **SIZES, **changes}))
-    torch.manual_seed(1)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return model.double().eval()
+    return scramble(model)
 
 
-def small_samples(config, lengths, seed=0):
-    """By row, (T, d) of each modality, T being 0 where the sample lacks it."""
-    random = np.random.default_rng(seed)
-    sizes = {modality: getattr(config, f"{modality}_feature_size") for modality in config.modalities}
-    rows = len(lengths["text"])
-    return [{m: random.normal(size=(lengths[m][row], size)) for m, size in sizes.items()} for row in range(rows)]
-
-
-def to_batch(samples):
-    """forward's arguments, with NaN and more steps than needed in the padding, which is on the left for vision."""
-    batch = {}
-    for modality, first in samples[0].items():
-        steps = max(len(sample[modality]) for sample in samples) + 1
-        values = np.full((len(samples), steps, first.shape[1]), np.nan)
-        for row, sample in enumerate(samples):
-            start = steps - len(sample[modality]) if modality == "vision" else 0
-            values[row, start : start + len(sample[modality])] = sample[modality]
-        batch[f"{modality}_values"] = torch.from_numpy(values)
-        batch[MASKS[modality]] = torch.from_numpy(~np.isnan(values[:, :, 0])).long()
-    return batch
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-class Reference:
+class Network(Reference):
     """The network of one sample, step by step, head by head and code by code."""
 
     def __init__(self, model):
+        super().__init__(model)
         self.config = model.config
-        self.weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-        self.read = set()
-
-    def weight(self, name):
-        self.read.add(name)
-        return self.weights[name]
-
-    def linear(self, name, x):
-        return self.weight(f"{name}.weight") @ x + self.weight(f"{name}.bias")
 
     def norm(self, name, x):
         centred = x - x.mean()
         return self.weight(f"{name}.weight") * centred / math.sqrt((centred**2).mean() + 1e-5) + self.weight(
             f"{name}.bias"
         )
-
-    def lstm(self, name, steps):
-        """The state after each step: i, f, o = sigmoid(...), g = tanh(...), c = f c + i g, h = o tanh(c)."""
-        inputs, recurrent = self.weight(f"{name}.weight_ih_l0"), self.weight(f"{name}.weight_hh_l0")
-        bias = self.weight(f"{name}.bias_ih_l0") + self.weight(f"{name}.bias_hh_l0")
-        state, cell, states = np.zeros(recurrent.shape[1]), np.zeros(recurrent.shape[1]), []
-        for step in steps:
-            i, f, g, o = np.split(inputs @ step + recurrent @ state + bias, 4)
-            cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
-            state = sigmoid(o) * np.tanh(cell)
-            states.append(state)
-        return states
 
     def state(self, modality, steps):
         """u of a modality."""
@@ -175,7 +125,7 @@ def expected_correlation(first, second, reduction):
 
 def expected_loss(model, samples, labels):
     """Of a batch, term by term."""
-    config, reference = model.config, Reference(model)
+    config, reference = model.config, Network(model)
     answers = [expected_sample(model, reference, sample) for sample in samples]
     error = sum(abs(answer[-1].item() - label) for answer, label in zip(answers, labels, strict=True)) / len(labels)
 
@@ -205,11 +155,11 @@ def expected_loss(model, samples, labels):
 @pytest.mark.parametrize("changes", [{}, {"num_attention_heads": 4, "target": "emotions"}], ids=["", "emotions"])
 def test_forward_equals_the_formulas(changes, lengths):
     model = small_model(**changes)
-    samples = small_samples(model.config, lengths)
+    samples = make_samples(model.config, lengths)
     with torch.no_grad():
         output = model(**to_batch(samples))
     for row, sample in enumerate(samples):
-        reference = Reference(model)
+        reference = Network(model)
         states, private, shared, fused, prediction = expected_sample(model, reference, sample)
         for number, modality in enumerate(sample):
             for found, expected in (
@@ -233,7 +183,7 @@ def test_loss_equals_the_formulas(changes, lengths):
     """Weights that no term can hide behind."""
     weights = {"similarity_weight": 0.7, "difference_weight": 1.3, "reconstruction_weight": 0.4}
     model = small_model(**weights, **changes)
-    samples = small_samples(model.config, lengths)
+    samples = make_samples(model.config, lengths)
     labels = [1.5, -2.0, 0.25, 0.5][: len(samples)]
     output = model(**to_batch(samples), labels=torch.tensor(labels))
     assert output.loss.item() == pytest.approx(expected_loss(model, samples, labels), rel=1e-5)
@@ -248,7 +198,7 @@ def test_a_weight_scales_its_term(name):
     found = []
     for weight in (0, 1, 3):
         model = small_model(**{**weights, name: weight})
-        samples = small_samples(model.config, LENGTHS["complete"])
+        samples = make_samples(model.config, LENGTHS["complete"])
         with torch.no_grad():
             found.append(model(**to_batch(samples), labels=torch.zeros(3)).loss.item())
     assert found[2] - found[0] == pytest.approx(3 * (found[1] - found[0]), rel=1e-5)
@@ -316,7 +266,7 @@ def test_published_parameter_counts(sizes, measured):
 
 
 def test_dropout_is_where_the_configuration_puts_it():
-    samples = small_samples(small_model().config, LENGTHS["complete"])
+    samples = make_samples(small_model().config, LENGTHS["complete"])
     for changed, differing in (
         ({}, set()),
         ({"dropout": 0.9}, {"fusion_state", "logits"}),

@@ -10,9 +10,9 @@ from torch import nn
 from configuration import MmimConfig
 from modeling import MmimModel
 from modeling.modeling_mmim import contrastive_loss, gaussian_entropy
+from tests.modeling.reference import Reference, make_samples, scramble, to_batch
 
 MODALITIES = ("text", "audio", "vision")
-MASKS = {"text": "attention_mask", "audio": "audio_attention_mask", "vision": "vision_attention_mask"}
 SIZES = {"text_feature_size": 4, "audio_feature_size": 3, "vision_feature_size": 5}
 SMALL = {"text_hidden_size": 4, "audio_hidden_size": 3, "vision_hidden_size": 2, "fusion_size": 7}
 SMALL |= {"audio_projection_size": 5, "vision_projection_size": 6, "entropy_size": 3}
@@ -39,72 +39,29 @@ LABELS = {
 def small_model(**changes):
     """No weight near what it starts from, whose zero biases would hide what is done with them."""
     model = MmimModel(MmimConfig(**{**SMALL, **SIZES, **changes}))
-    torch.manual_seed(1)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return model.double().eval()
+    return scramble(model)
 
 
-def small_samples(config, lengths, seed=0):
-    """By row, (T, d) of each modality, T being 0 where the sample lacks it."""
-    random = np.random.default_rng(seed)
-    sizes = {modality: getattr(config, f"{modality}_feature_size") for modality in config.modalities}
-    rows = len(lengths["text"])
-    return [{m: random.normal(size=(lengths[m][row], size)) for m, size in sizes.items()} for row in range(rows)]
-
-
-def to_batch(samples):
-    """forward's arguments, with NaN and more steps than needed in the padding, which is on the left for vision."""
-    batch = {}
-    for modality, first in samples[0].items():
-        steps = max(len(sample[modality]) for sample in samples) + 1
-        values = np.full((len(samples), steps, first.shape[1]), np.nan)
-        for row, sample in enumerate(samples):
-            start = steps - len(sample[modality]) if modality == "vision" else 0
-            values[row, start : start + len(sample[modality])] = sample[modality]
-        batch[f"{modality}_values"] = torch.from_numpy(values)
-        batch[MASKS[modality]] = torch.from_numpy(~np.isnan(values[:, :, 0])).long()
-    return batch
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-class Reference:
+class Network(Reference):
     """The network of one sample, step by step."""
 
     def __init__(self, model):
+        super().__init__(model)
         self.config = model.config
-        self.weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-        self.read = set()
 
-    def weight(self, name):
-        self.read.add(name)
-        return self.weights[name]
-
-    def linear(self, name, x):
-        return self.weight(f"{name}.weight") @ x + self.weight(f"{name}.bias")
-
-    def lstm(self, name, steps):
-        """The state after the last step: i, f, o = sigmoid(...), g = tanh(...), c = f c + i g, h = o tanh(c)."""
-        inputs, recurrent = self.weight(f"{name}.weight_ih_l0"), self.weight(f"{name}.weight_hh_l0")
-        bias = self.weight(f"{name}.bias_ih_l0") + self.weight(f"{name}.bias_hh_l0")
-        state, cell = np.zeros(recurrent.shape[1]), np.zeros(recurrent.shape[1])
-        for step in steps:
-            i, f, g, o = np.split(inputs @ step + recurrent @ state + bias, 4)
-            cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
-            state = sigmoid(o) * np.tanh(cell)
-        return state
+    def end(self, name, steps):
+        """The state after the last step."""
+        states = self.lstm(name, steps)
+        return states[-1] if states else np.zeros(self.weights[f"{name}.weight_hh_l0"].shape[1])
 
     def state(self, modality, steps):
         """h of a modality."""
         name = f"{modality}_encoder"
         if self.config.bidirectional:
-            ends = [self.lstm(f"{name}.lstm.forward_lstm", steps), self.lstm(f"{name}.lstm.backward_lstm", steps[::-1])]
+            ends = [self.end(f"{name}.lstm.forward_lstm", steps), self.end(f"{name}.lstm.backward_lstm", steps[::-1])]
             state = np.concatenate(ends)
         else:
-            state = self.lstm(f"{name}.lstm", steps)
+            state = self.end(f"{name}.lstm", steps)
         if modality != "text":
             state = self.linear(f"{name}.projection", state)
         return state if len(steps) else np.zeros(len(state))
@@ -156,7 +113,7 @@ NEUTRAL = {"sentiment": 0, "sentiment2": 0.5, "sentiment7": 3}
 
 def expected_regularisation(model, samples, labels, target):
     """What the loss has beside the prediction's."""
-    reference, config = Reference(model), model.config
+    reference, config = Network(model), model.config
     answers, total = [reference.answer(sample) for sample in samples], 0.0
     for modality in config.modalities:
         there = [answer for answer, sample in zip(answers, samples, strict=True) if len(sample[modality])]
@@ -182,11 +139,11 @@ def expected_regularisation(model, samples, labels, target):
 @pytest.mark.parametrize("changes", [{}, {"bidirectional": False, "target": "emotions"}], ids=["", "emotions"])
 def test_forward_equals_the_formulas(changes, lengths):
     model = small_model(**changes)
-    samples = small_samples(model.config, lengths)
+    samples = make_samples(model.config, lengths)
     with torch.no_grad():
         output = model(**to_batch(samples))
     for row, sample in enumerate(samples):
-        states, fused, prediction = Reference(model).answer(sample)
+        states, fused, prediction = Network(model).answer(sample)
         for modality, state in states.items():
             np.testing.assert_allclose(output[f"{modality}_state"][row].numpy(), state, atol=1e-9)
         np.testing.assert_allclose(output.fusion_state[row].numpy(), fused, atol=1e-9, err_msg=f"row {row}")
@@ -201,7 +158,7 @@ def test_loss_equals_the_formulas(case, lengths):
     target, labels = LABELS[case]
     weights = {"contrastive_weight": 0.7, "information_weight": 1.3, "entropy_shrinkage": 0.2}
     model = small_model(audio_vision_information=case == "mixed", target=target, **weights)
-    samples = small_samples(model.config, lengths)
+    samples = make_samples(model.config, lengths)
     labels = torch.tensor(labels[: len(samples)])
     output = model(**to_batch(samples), labels=labels)
     expected, reference = expected_regularisation(model, samples, labels.tolist(), target)
@@ -229,7 +186,7 @@ def test_pairs_are_those_that_the_checkpoint_has(present, also, pairs):
     absent = {f"{modality}_feature_size": None for modality in MODALITIES if modality not in present}
     model = small_model(audio_vision_information=also, **absent)
     assert list(model.information) == pairs and list(model.predictors) == list(present)
-    samples, labels = small_samples(model.config, LENGTHS["complete"]), torch.tensor(LABELS["mixed"][1])
+    samples, labels = make_samples(model.config, LENGTHS["complete"]), torch.tensor(LABELS["mixed"][1])
     output = model(**to_batch(samples), labels=labels)
     expected, _ = expected_regularisation(model, samples, labels.tolist(), "sentiment")
     expected += (output.logits[:, 0] - labels).abs().mean().item()
@@ -330,7 +287,7 @@ def test_dropout_is_where_the_configuration_puts_it():
             ({"sequence_dropout": 0.9}, everywhere),
         ):
             model = small_model(bidirectional=bidirectional, **{"dropout": 0.0, **changed})
-            batch = to_batch(small_samples(model.config, LENGTHS["complete"]))
+            batch = to_batch(make_samples(model.config, LENGTHS["complete"]))
             with torch.no_grad():
                 steady, torn = model(**batch), model.train()(**batch)
             assert {name for name in steady if not torch.equal(steady[name], torn[name])} == differing

@@ -8,35 +8,23 @@ from configuration import MulTConfig
 from modeling import MulTModel
 from modeling.modality_sequence import ModalitySequence
 from modeling.multimodal_transformer import MultimodalTransformer
+from tests.modeling.reference import MASKS, right_padded_batch, scramble
 
 WIDTHS = {"text": 4, "audio": 3, "vision": 5}
 FEATURES = {f"{modality}_feature_size": width for modality, width in WIDTHS.items()}
 SMALL = {"hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, **FEATURES}
 DROPOUTS = tuple(name for name in MulTConfig.field_names() if name.endswith("dropout"))
 NO_DROPOUT = dict.fromkeys(DROPOUTS, 0.0)
-MASKS = {"text": "attention_mask", "audio": "audio_attention_mask", "vision": "vision_attention_mask"}
 LENGTHS = {"text": (4, 3, 1), "audio": (6, 0, 2), "vision": (2, 5, 0)}
 
 
 def small_model(**fields):
     """In double precision; every weight is far from zero and from one."""
-    torch.manual_seed(0)
-    model = MulTModel(MulTConfig(**{**SMALL, **NO_DROPOUT, **fields})).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0.0, 0.6)
-    return model
+    return scramble(MulTModel(MulTConfig(**{**SMALL, **NO_DROPOUT, **fields})), std=0.6)
 
 
 def small_batch():
-    """Padded on the right; what is no valid step holds numbers like any others."""
-    generator, batch = torch.Generator().manual_seed(1), {}
-    for modality, width in WIDTHS.items():
-        counts = torch.tensor(LENGTHS[modality])
-        steps = int(counts.max()) + 1
-        batch[f"{modality}_values"] = torch.randn(3, steps, width, generator=generator, dtype=torch.float64)
-        batch[MASKS[modality]] = (torch.arange(steps) < counts[:, None]).long()
-    return batch
+    return right_padded_batch(WIDTHS, LENGTHS)
 
 
 def sequences_of(batch):
