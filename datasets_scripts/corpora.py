@@ -41,6 +41,7 @@ class CorpusInfo:
     Attributes:
         name: for people.
         description: who speaks, about what, in which language, one or two sentences.
+        people: what is published about those who speak and those who rated, and what is not, one to three sentences.
         language: ISO 639-1 code.
         label_range: (low, high) of the sentiment.
         label_meaning: who rated it, and how the numbers come about, a sentence.
@@ -55,6 +56,7 @@ class CorpusInfo:
 
     name: str
     description: str
+    people: str
     language: str
     label_range: tuple[float, float]
     label_meaning: str
@@ -92,6 +94,11 @@ CORPORA: dict[str, CorpusInfo] = {
             "2,199 utterances of 93 English film reviews on YouTube, each by one speaker, 89 speakers in all, who "
             "faces the camera."
         ),
+        people=(
+            "41 women and 48 men chose to publish a review in English on YouTube. The raters were workers of Amazon "
+            "Mechanical Turk. How old the speakers are, where they are from and who the raters are does not come with "
+            "the data."
+        ),
         language="en",
         label_range=(-3, 3),
         label_meaning=(
@@ -121,6 +128,11 @@ CORPORA: dict[str, CorpusInfo] = {
             "About 23,000 sentences of more than 3,000 English monologues on YouTube, by more than 1,000 speakers on "
             "250 topics, with sentiment and six emotions."
         ),
+        people=(
+            "57% of the speakers are men and 43% women, as published; one person speaks in each video. The raters were "
+            "workers of Amazon Mechanical Turk. Who speaks in which video, how old the speakers are, where they are "
+            "from and who the raters are does not come with the data, so the same person may be in several splits."
+        ),
         language="en",
         label_range=(-3, 3),
         label_meaning=(
@@ -146,6 +158,11 @@ CORPORA: dict[str, CorpusInfo] = {
     "sims": CorpusInfo(
         name="CH-SIMS",
         description="2,281 clips of 60 Chinese videos (films, series, shows), each rated as a whole and by modality.",
+        people=(
+            "474 people speak, and those in films and series act. Every video with clips in the test split also has "
+            "clips in the training split, so the people tested are people trained on. Their genders and ages and who "
+            "the raters are do not come with the data."
+        ),
         language="zh",
         label_range=(-1, 1),
         label_meaning=f"The mean of the ratings -1, 0 or 1 of five annotators, in steps of 0.2: {_SIMS_CLASSES}.",
@@ -169,6 +186,11 @@ CORPORA: dict[str, CorpusInfo] = {
         description=(
             "The 4,403 rated clips of CH-SIMS v2.0, Chinese, rated as a whole and by modality: those of CH-SIMS and "
             "2,122 more. Its 10,161 clips without ratings are not among them."
+        ),
+        people=(
+            "Those who speak in films and series act. 842 of the 1,034 test clips are from videos with clips in the "
+            "training split, so many of the people tested are people trained on. Who speaks, their genders and ages "
+            "and who the raters are do not come with the data."
         ),
         language="zh",
         label_range=(-1, 1),

@@ -100,7 +100,7 @@ def _introduction(report: ConversionReport, info: CorpusInfo | None) -> str:
     )
     if info is None:
         return f"# Converted from {source}\n\n{rows}"
-    return f"# {info.name}, from {source}\n\n{info.description}\n\n{rows}"
+    return f"# {info.name}, from {source}\n\n{info.description}\n\n{info.people}\n\n{rows}"
 
 
 def _terms(report: ConversionReport, info: CorpusInfo | None) -> str:

@@ -25,6 +25,7 @@ NAMES = tuple(f"loud_{index}" for index in range(12))
 INFO = CorpusInfo(
     name="Toy Talk 2.0",
     description="Toys who talk about films.",
+    people="Two dolls and a train.",
     language="de",
     label_range=(-2, 2),
     label_meaning="Guessed by one bear.",
@@ -204,7 +205,7 @@ def test_terms(toys):
     for part in (INFO.licence, INFO.request, INFO.homepage, INFO.citation):
         assert part in terms
     assert "These rows belong to Toy Talk 2.0" in terms and "Keep this repository private unless" in terms
-    assert INFO.description in card[: card.index("## Terms")]
+    assert f"{INFO.description}\n\n{INFO.people}\n\n" in card[: card.index("## Terms")]
     assert re.findall("^## .*", card, re.MULTILINE)[0] == "## Terms"
     unknown = section(card_of(make_report()), "Terms")
     assert "not recognised" in unknown and "Keep this repository private unless" in unknown

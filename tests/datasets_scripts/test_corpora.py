@@ -278,11 +278,30 @@ def test_facts_are_whole(corpus):
     assert info.label_range[0] == -info.label_range[1] < 0
     assert info.language in ("en", "zh")
     assert info.homepage.startswith(("http://", "https://")) and "http" in info.request
-    for sentence in (info.description, info.label_meaning, info.request, info.licence):
+    for sentence in (info.description, info.people, info.label_meaning, info.request, info.licence):
         assert sentence == sentence.strip() and sentence.endswith(".") and "\n" not in sentence
     assert "private" in info.licence and "academic" in info.licence
     assert {one.modality for one in info.feature_sets} == set(MODALITIES)
     assert pickle.loads(pickle.dumps(info)) == info
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_people_are_those_who_speak_and_those_who_rated(corpus):
+    people = CORPORA[corpus].people
+    assert "raters" in people and "come with the data" in people
+    assert len(re.findall(r"\.(?= |$)", people)) <= 3
+
+
+@pytest.mark.parametrize(
+    ("corpus", "seen", "words"), [("sims", 457, "Every video"), ("simsv2", 842, "842 of the 1,034")]
+)
+def test_clips_of_sims_are_tested_on_videos_that_are_trained_on(corpus, seen, words):
+    rows = [row for row in real_rows("sims/text_labels.csv") if row["dataset"] == corpus]
+    trained = {row["id"].rpartition("_")[0] for row in rows if row["split"] == "train"}
+    tested = [row["id"].rpartition("_")[0] for row in rows if row["split"] == "test"]
+    assert len(tested) == CORPORA[corpus].splits["test"]
+    assert sum(video in trained for video in tested) == seen
+    assert words in CORPORA[corpus].people
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
