@@ -10,8 +10,8 @@ from transformers import AutoModel, AutoProcessor
 import modeling  # noqa: F401  (registers the architectures)
 import processing  # noqa: F401  (registers the processor)
 from training.corpus import Corpus, load_corpus
+from training.finished_run import RECIPE_FILE
 from training.recipe import Recipe, load_yaml
-from training.run_folder import RECIPE_FILE
 
 
 def load_checkpoint(folder: str):

@@ -16,23 +16,20 @@ from datasets_scripts import MODALITIES
 from spaces.multimodal_sentiment.multimodal_sentiment import LOWER_IS_BETTER
 from training.comparison_plot import plot
 from training.files import whole_file
+from training.finished_run import RESULTS_FILE
 from training.measured import METRICS, Figures, of_system
-from training.run_folder import RESULTS_FILE
 from training.significance import LEVEL, Difference, Significance
+from training.tables import COSTS, QUOTED, markdown_row, scale_of, shown_number
 
 SIGNIFICANCE_FILE = "significance.csv"
 
 # Sections of the Markdown file: heading, prefix of the results in it, results themselves.
-COSTS = ("parameters", "seconds_per_epoch", "peak_memory_mb", "epochs", "best_epoch", "train_seconds")
 SECTIONS = (
     ("Test split", "test_"),
     *((f"Test split, {modality} alone", f"test_{modality}_") for modality in MODALITIES),
     ("Validation split", "valid_"),
     ("Generated labels", "train_"),
 )
-HIGHER_PRECISION = ("mae", "corr", "shift")  # three decimals; shares are shown as percentages
-# Of the first table, beside the metric that it is sorted by.
-QUOTED = ("mae", "corr", "acc2_has0", "acc2_non0", "acc7", "acc2", "acc3", "f1", "acc6", "acc_avg", "wa_avg", "f1_avg")
 QUOTED_COSTS = ("parameters", "seconds_per_epoch")
 
 
@@ -164,16 +161,16 @@ class Comparison:
             columns["p"] = [_p_value(found[name]) if name in found else "" for name in order]
         figures = [[row.values[metric] for row in self.elsewhere[name] if metric in row.values] for name in order]
         if any(figures):
-            shown = [_cell(metric, values[0], math.nan) if values else "" for values in figures]
+            shown = [shown_number(metric, values[0], math.nan) if values else "" for values in figures]
             columns[f"{metric} elsewhere"] = shown
         return columns
 
     def _best_bold(self, order: Sequence[str], column: str, deviation: bool = False) -> list[str]:
-        means = {name: _cell(column, self.mean(name, column), math.nan) for name in order}
+        means = {name: shown_number(column, self.mean(name, column), math.nan) for name in order}
         distinct = {means[name] for name in order if self.values(name, column)}
         best = means[self.ranked(column)[0]] if len(distinct) > 1 else None
         cells = {
-            name: _cell(column, self.mean(name, column), self.deviation(name, column) if deviation else math.nan)
+            name: shown_number(column, self.mean(name, column), self.deviation(name, column) if deviation else math.nan)
             for name in order
         }
         return [f"**{cells[name]}**" if means[name] == best else cells[name] for name in order]
@@ -230,7 +227,7 @@ class Comparison:
         metrics = [name for name in METRICS if any(name in row.values for row in self.figures)]
         lines = [markdown_row("system", "source", *metrics), "|---|---|" + "---|" * len(metrics)]
         for row in self.figures:
-            cells = [_cell(name, row.values.get(name, math.nan), math.nan) for name in metrics]
+            cells = [shown_number(name, row.values.get(name, math.nan), math.nan) for name in metrics]
             lines.append(markdown_row(row.system, row.source, *cells))
         return "\n".join(lines)
 
@@ -238,7 +235,7 @@ class Comparison:
         names = [name.removeprefix(prefix) for name in columns]
         lines = [markdown_row("", "seeds", *names), "|---|---|" + "---|" * len(columns)]
         for variant in self.ranked():
-            cells = [_cell(name, self.mean(variant, name), self.deviation(variant, name)) for name in columns]
+            cells = [shown_number(name, self.mean(variant, name), self.deviation(variant, name)) for name in columns]
             lines.append(markdown_row(self.shown(variant), self._seeds(variant), *cells))
         return "\n".join(lines)
 
@@ -311,29 +308,8 @@ def _section(name: str) -> str | None:
     return max(fitting, key=len, default=None)
 
 
-def markdown_row(*cells: str) -> str:
-    """A row of a Markdown table."""
-    return "|" + "|".join(f" {cell} ".replace("|", "\\|") if cell else " " for cell in cells) + "|"
-
-
-def _cell(name: str, mean: float, deviation: float) -> str:
-    if math.isnan(mean):
-        return "-"
-    if name in COSTS:
-        shown = f"{mean:,.0f}" if name in ("parameters", "peak_memory_mb") else f"{mean:.1f}"
-        return shown if math.isnan(deviation) or name == "parameters" else f"{shown} ± {deviation:.1f}"
-    scale, digits = _scale(name)
-    shown = f"{mean * scale:.{digits}f}"
-    return shown if math.isnan(deviation) else f"{shown} ± {deviation * scale:.{digits}f}"
-
-
-def _scale(name: str) -> tuple[int, int]:
-    """By what a metric is multiplied to be shown, and its decimals."""
-    return (1, 3) if name.rpartition("_")[2] in HIGHER_PRECISION else (100, 1)
-
-
 def _difference(metric: str, found: Difference) -> str:
-    scale, digits = _scale(metric)
+    scale, digits = scale_of(metric)
     shown = [f"{value * scale:+.{digits}f}" for value in (found.difference, found.low, found.high)]
     return f"{shown[0]} [{shown[1]}, {shown[2]}]"
 

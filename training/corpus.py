@@ -28,12 +28,14 @@ class Corpus:
         name: The source's name, or "synthetic corpus", for the model card.
         sha256: Of the source; None for the synthetic corpus.
         notes: What was changed or is remarkable, a sentence each.
+        known: Its name in `datasets_scripts.corpora.CORPORA`, None where it is none of them.
     """
 
     splits: dict[str, Rows]
     name: str
     sha256: str | None
     notes: list[str]
+    known: str | None = None
 
     def feature_size(self, modality: str) -> int | None:
         """Features per step of a modality's sequences, None where the corpus has none."""
@@ -103,7 +105,7 @@ def load_corpus(
         )
     notes = [line for line in report.summary().splitlines() if line.strip()]
     splits = streamed_splits(source) if isinstance(source, PreparedFolder) and streaming else dict(source.rows())
-    return Corpus(splits, report.source, report.sha256, notes)
+    return Corpus(splits, report.source, report.sha256, notes, report.corpus)
 
 
 def streamed_splits(folder: PreparedFolder) -> dict[str, Rows]:

@@ -1,21 +1,34 @@
-"""The model card that a run writes: what was trained on what, how, and how well it does."""
+"""The model card of a run: what was trained on what, how, how well it does, how to use it and what for."""
 
 from __future__ import annotations
 
+import csv
 import math
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from string import Template
+from typing import Any
 
-import transformers
-import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, StrictUndefined
+from transformers import PretrainedConfig
 
-from datasets_scripts import MODALITIES
 from datasets_scripts.cards.markdown import item
-from training.corpus import Corpus
-from training.recipe import Recipe
+from datasets_scripts.corpora import CORPORA, CorpusInfo
+from training.card_pictures import copy_pictures, draw_predictions, draw_training
+from training.finished_run import SEED_PREFIX, FinishedRun
+from training.measured import Figures, of_system, read_measured
+from training.tables import QUOTED, markdown_row, shown_number
 
-TEMPLATE = Path(__file__).resolve().parent.parent / "model_cards" / "run_card.md"
+CARDS = Path(__file__).resolve().parent.parent / "model_cards"
+TEMPLATE = CARDS / "model_card.md.jinja"
+PUBLISHED = CARDS / "published"  # what papers report, a CSV file per corpus, see `training.measured`
+CARD_FILE = "README.md"
+ROBUSTNESS = Path("robustness") / "robustness.csv"  # where robustness.py writes it, in a run or a folder of runs
+PIPELINE_TAG = "text-classification"  # of the tags that the Hub knows, the nearest
 
 TASKS = {
     "sentiment": (
@@ -46,101 +59,286 @@ METRICS = {
     "specificity, and the F1 weighted by the labels' frequencies; `acc6` is how often the highest score is that of a "
     "strongest emotion, among samples with any.",
 }
+SHARES = ("acc2_has0", "acc2", "acc6", "acc_avg")  # one of these, of all test samples, every target has
+SENSES = {"text": "text", "audio": "voice", "vision": "face"}
+# What a code example gives where the model reads the text itself.
+EXAMPLE_TEXT = "I did not expect to like it, but I did."
 
 
 def write_card(
-    recipe: Recipe, corpus: Corpus, model, processor, results: dict, stages: dict[str, dict[str, float]] | None = None
-) -> str:
+    folder: str | Path, run: FinishedRun, repo_id: str | None = None, others: Sequence[FinishedRun] | None = None
+) -> None:
     """
-    The card's text. All numbers in it are `results` and those of `stages`, by their names, measured by the run.
+    Writes the card, README.md, and its pictures where matplotlib is installed, into `folder`.
+
+    Args:
+        folder: Where.
+        run: The run whose checkpoint the card is of.
+        repo_id: Under which name it is published; the code examples load it by this, or by the name of its folder.
+        others: Runs with other seeds, this one among them; by default what `run.seeds()` finds.
     """
-    name, paper = model.config.display_name, model.config.citation
-    modalities = model.config.modalities
-    sizes = {split: f"{len(rows)} samples" for split, rows in corpus.splits.items()}
-    inputs = []
-    for modality in modalities:
-        if modality == "text" and model.config.text_config is not None:
-            encoder = _public_name(recipe.text_encoder) or "trained from scratch"
-            inputs.append(f"- text: tokens of a {model.config.text_config.model_type} encoder ({encoder})")
-        else:
-            feature_set = getattr(processor, f"{modality}_feature_set") or "not named"
-            size = getattr(model.config, f"{modality}_feature_size")
-            inputs.append(f"- {modality}: {size} features per step (feature set: {feature_set})")
-    metrics = [key.removeprefix("test_") for key in results if key.startswith("test_")]
-    rows = [f"| {m} | {_number(results.get(f'valid_{m}'))} | {_number(results[f'test_{m}'])} |" for m in metrics]
-    front = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-classification",
-        "tags": ["multimodal", "sentiment-analysis", recipe.model_type, *modalities],
-        "model-index": [
-            {
-                "name": name,
-                "results": [
-                    {
-                        "task": {"type": "text-classification", "name": "multimodal sentiment analysis"},
-                        "dataset": {"name": corpus.name, "type": "custom", "split": "test"},
-                        "metrics": [
-                            {"type": m, "name": m, "value": round(float(results[f"test_{m}"]), 4)}
-                            for m in metrics
-                            if math.isfinite(results[f"test_{m}"])
-                        ],
-                    }
-                ],
-            }
-        ],
-    }
-    example = 'text="I liked it."' if processor.text_input == "tokens" else f"{modalities[0]}_values=sequence"
-    low, high = (f"{bound:g}" for bound in model.config.label_range)
-    task, outputs = (Template(text).substitute(low=low, high=high) for text in TASKS[model.config.target])
-    heads = [m for m in MODALITIES if results.get(f"test_{m}_{metrics[0]}") is not None]
-    if heads or getattr(model.config, "unimodal_tasks", None):
+    runs = run.seeds() if others is None else list(others)
+    folder = Path(folder)
+    drawn = [draw_training(run, folder), draw_predictions(run, folder)]
+    pictures = [picture for picture in drawn if picture] + copy_pictures(run, folder)
+    (folder / CARD_FILE).write_text(str(model_card(run, repo_id, runs, pictures)), encoding="utf-8")
+
+
+def model_card(
+    run: FinishedRun,
+    repo_id: str | None = None,
+    runs: Sequence[FinishedRun] = (),
+    pictures: Sequence[tuple[str, str]] = (),
+) -> ModelCard:
+    """
+    All numbers in it were measured by the runs, or are the papers'.
+
+    Args:
+        run: The run whose checkpoint it is of.
+        repo_id: Under which name it is published.
+        runs: This run and those with other seeds.
+        pictures: File name and description of each.
+    """
+    info = CORPORA.get(run.record["data"]["corpus"] or "")
+    runs = list(runs) or [run]
+    config = run.config
+    low, high = (f"{bound:g}" for bound in config.label_range)
+    task, outputs = (Template(text).substitute(low=low, high=high) for text in TASKS[run.target.name])
+    if run.record["unimodal"] or getattr(config, "unimodal_tasks", None):
         outputs += "; text_logits, audio_logits and vision_logits are those of one modality alone"
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        front_matter=yaml.safe_dump(front, sort_keys=False).strip(),
-        name=name,
-        paper=paper,
-        corpus=corpus.name,
-        modalities=_listed([{"text": "text", "audio": "voice", "vision": "face"}[m] for m in modalities]),
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        card_data=_metadata(run, repo_id, info),
+        run=run,
+        info=info,
+        name=config.display_name,
+        citation=config.citation,
+        corpus=_corpus_name(run, info),
+        where=repo_id or run.path.name,
+        senses=_listed([SENSES[modality] for modality in config.modalities]),
         task=task,
         outputs=outputs,
-        example=example,
-        inputs="\n".join(inputs),
-        splits=", ".join(f"{split} {size}" for split, size in sizes.items()),
-        sha256=f"\nSHA-256 of the file: `{corpus.sha256}`\n" if corpus.sha256 else "",
-        notes="\n".join(item("-", note) for note in corpus.notes),
-        results="\n".join(rows),
-        metrics=METRICS["emotions" if recipe.target.of_emotions else recipe.metric_convention],
-        stages=_stages(stages or {}),
-        selection=recipe.stage_list()[-1].training["metric_for_best_model"],
-        epochs=f"{results['epochs']:g}",
-        best_epoch=f"{results['best_epoch']:g}",
-        seed=results["seed"],
-        parameters=f"{results['parameters']:,}",
-        transformers_version=transformers.__version__,
-        recipe=replace(recipe, data_file=_public_name(recipe.data_file), text_encoder=_public_name(recipe.text_encoder))
-        .to_yaml()
-        .strip(),
+        example_text=EXAMPLE_TEXT,
+        tokens=run.processor.text_input == "tokens",
+        features=_features(run),
+        inputs=_inputs(run),
+        results=_results(run, runs, info),
+        metrics=METRICS["emotions" if run.target.of_emotions else run.recipe.metric_convention],
+        seeds=_seeds(run, runs),
+        count=len(runs),
+        published=_published(run, info),
+        unimodal=_unimodal(run),
+        robustness=_robustness(run),
+        pictures=pictures,
+        notes="\n".join(item("-", note) for note in run.record["data"]["notes"]),
+        stages=[stage for stage in run.record["stages"] if stage["name"]],
+        cost=_cost(run),
+        machine=run.record["machine"],
+        recipe=public_recipe(run).to_yaml().strip(),
+        synthetic=run.recipe.data_file is None,
+        margin=_margin(run),
+    )
+    return ModelCard(text + "\n")  # reads the metadata, and refuses what the Hub would not read
+
+
+def public_recipe(run: FinishedRun):
+    """The recipe without where files lie on the machine that it ran on."""
+    recipe = run.recipe
+    return replace(recipe, data_file=_public_name(recipe.data_file), text_encoder=_public_name(recipe.text_encoder))
+
+
+def _metadata(run: FinishedRun, repo_id: str | None, info: CorpusInfo | None) -> ModelCardData:
+    synthetic = run.recipe.data_file is None
+    more: dict[str, Any] = {}
+    if info is not None:
+        more = {"license": "other", "license_name": f"{info.name.lower()}-terms", "license_link": info.homepage}
+    encoder = run.recipe.text_encoder
+    return ModelCardData(
+        language=info.language if info is not None else "en" if synthetic else None,
+        **(more or {"license": "apache-2.0" if synthetic else "unknown"}),
+        library_name="transformers",
+        pipeline_tag=PIPELINE_TAG,
+        base_model=encoder if encoder is not None and not Path(encoder).exists() else None,
+        tags=[
+            "multimodal-sentiment-analysis",
+            "sentimodal",
+            run.config.model_type,
+            *(["emotion-recognition"] if run.target.of_emotions else ["sentiment-analysis"]),
+            *run.config.modalities,
+        ],
+        metrics=[name for name in run.target.metric_names if run.metric("test", name) is not None],
+        model_name=(repo_id or run.path.name).rpartition("/")[2],
+        eval_results=[
+            EvalResult(
+                task_type=PIPELINE_TAG,
+                task_name="multimodal sentiment analysis",
+                dataset_type=(info.name if info is not None else run.record["data"]["name"]).lower().replace(" ", "-"),
+                dataset_name=_corpus_name(run, info),
+                dataset_split="test",
+                metric_type=name,
+                metric_name=name,
+                metric_value=round(float(run.results[f"test_{name}"]), 4),
+            )
+            for name in run.target.metric_names
+            if _defined(run.metric("test", name))
+        ],
     )
 
 
-def _number(value: float | None) -> str:
-    """
-    Some results are not defined, such as the recall of an emotion that no sample of a split has; and a modality's own
-    predictions have none on a split that lacks it.
-    """
-    return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
+def _corpus_name(run: FinishedRun, info: CorpusInfo | None) -> str:
+    name = run.record["data"]["name"]
+    return name if info is None else f"{info.name} ({name})"
 
 
-def _stages(stages: dict[str, dict[str, float]]) -> str:
-    if not stages:
+def _features(run: FinishedRun) -> dict[str, int]:
+    """Features per step of the modalities that come as sequences."""
+    sizes = {modality: getattr(run.processor, f"{modality}_feature_size") for modality in run.config.modalities}
+    return {modality: size for modality, size in sizes.items() if size is not None}
+
+
+def _inputs(run: FinishedRun) -> list[str]:
+    lines = []
+    features = _features(run)
+    for modality in run.config.modalities:
+        if modality in features:
+            feature_set = getattr(run.processor, f"{modality}_feature_set") or "not named"
+            lines.append(f"`{modality}_values`: {features[modality]} features per step (feature set: {feature_set})")
+        else:
+            encoder = _public_name(run.recipe.text_encoder) or "trained from scratch"
+            assert isinstance(run.config.text_config, PretrainedConfig)
+            kind = run.config.text_config.model_type
+            lines.append(f"`text`: read by a {kind} encoder ({encoder}), which is part of the model")
+    return lines
+
+
+def _results(run: FinishedRun, runs: Sequence[FinishedRun], info: CorpusInfo | None) -> str:
+    """A row per metric: this checkpoint, the runs with all seeds, and what papers report."""
+    published = _published(run, info)
+    header = ["metric", "validation", "test"]
+    header += [f"test, {len(runs)} seeds"] * (len(runs) > 1) + [
+        "published (1)" if published[1:] else "published"
+    ] * bool(published[:1])
+    header += [f"published ({number})" for number, _ in enumerate(published[1:], 2)]
+    rows = [markdown_row(*header), markdown_row(*["---"] * len(header))]
+    for name in run.target.metric_names:
+        values = [_number(one.metric("test", name)) for one in runs]
+        cells = [f"`{name}`", *(shown_number(name, _number(run.metric(split, name))) for split in ("valid", "test"))]
+        if len(runs) > 1:
+            cells.append(shown_number(name, statistics.fmean(values), statistics.stdev(values)))
+        cells += [shown_number(name, row.values.get(name, math.nan)) for row in published]
+        rows.append(markdown_row(*cells))
+    return "\n".join(rows)
+
+
+def _published(run: FinishedRun, info: CorpusInfo | None) -> list[Figures]:
+    """What papers report of the architecture on the corpus, for the same target."""
+    key = run.record["data"]["corpus"]
+    path = PUBLISHED / f"{key}{'_emotions' if run.target.of_emotions else ''}.csv"
+    if info is None or not path.is_file():
+        return []
+    found = of_system(read_measured(path), run.config.model_type, run.config.model_type)
+    return [row for row in found if set(row.values) & set(run.target.metric_names)]
+
+
+def _seeds(run: FinishedRun, runs: Sequence[FinishedRun]) -> str:
+    """A row per seed; empty for a single one."""
+    if len(runs) < 2:
         return ""
-    shown = ", ".join(f"{name} ({one['epochs']:g} epochs, best {one['best_epoch']:g})" for name, one in stages.items())
-    return f" It was trained in stages, each from the best epoch of the one before it: {shown}."
+    quoted = [name for name in QUOTED if name in run.target.metric_names]
+    chosen = f"{run.selection} (validation)"
+    rows = [markdown_row("seed", chosen, *quoted), markdown_row(*["---"] * (len(quoted) + 2))]
+    for one in runs:
+        seed = one.results["seed"]
+        cells = [shown_number(run.selection, _number(one.metric("valid", run.selection)))]
+        cells += [shown_number(name, _number(one.metric("test", name))) for name in quoted]
+        rows.append(markdown_row(f"**{seed}**, this checkpoint" if one.path == run.path else str(seed), *cells))
+    return "\n".join(rows)
+
+
+def _unimodal(run: FinishedRun) -> str:
+    found = run.record["unimodal"]
+    if not found:
+        return ""
+    quoted = [name for name in QUOTED if name in run.target.metric_names]
+    rows = [markdown_row("", "against", *quoted), markdown_row(*["---"] * (len(quoted) + 2))]
+    for modality, scores in found.items():
+        numbers = scores.get("test", {})
+        cells = [shown_number(name, _number(numbers.get(name))) for name in quoted]
+        rows.append(markdown_row(f"{modality} alone", scores["against"], *cells))
+    return "\n".join(rows)
+
+
+def robustness_file(run: FinishedRun) -> Path | None:
+    """What robustness.py wrote of the run, or of the runs that it is among."""
+    seeded = run.path.name.startswith(SEED_PREFIX)
+    folders = [run.path, *([run.path.parent, run.path.parent.parent] if seeded else [])]
+    return next((folder / ROBUSTNESS for folder in folders if (folder / ROBUSTNESS).is_file()), None)
+
+
+def _robustness(run: FinishedRun) -> str:
+    """A row per condition, the mean over the runs of the group; empty where nobody measured it."""
+    path = robustness_file(run)
+    if path is None:
+        return ""
+    group = run.path.parent.name if run.path.name.startswith(SEED_PREFIX) else run.path.name
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["group"] == group and row["value"]:
+                values[row["condition"]][row["metric"]].append(float(row["value"]))
+    quoted = [name for name in QUOTED if any(name in metrics for metrics in values.values())]
+    if not quoted:
+        return ""
+    rows = [markdown_row("", *quoted), markdown_row(*["---"] * (len(quoted) + 1))]
+    for condition, metrics in values.items():
+        cells = []
+        for name in quoted:
+            measured = metrics.get(name, [])
+            deviation = statistics.stdev(measured) if len(measured) > 1 else math.nan
+            cells.append(shown_number(name, statistics.fmean(measured) if measured else math.nan, deviation))
+        rows.append(markdown_row(condition, *cells))
+    return "\n".join(rows)
+
+
+def _margin(run: FinishedRun) -> tuple[str, float, float, int] | None:
+    """
+    A share that the card quotes, with half the width of its 95 % interval (normal approximation), both in percent, and
+    the number of test samples; None where there is no such metric.
+    """
+    count = run.record["data"]["splits"].get("test", 0)
+    for name in SHARES:
+        share = run.metric("test", name)
+        if share is not None and count:
+            return name, 100 * share, 196 * math.sqrt(share * (1 - share) / count), count
+    return None
+
+
+def _cost(run: FinishedRun) -> dict[str, Any]:
+    stages = run.record["stages"]
+    energy = [stage.get("energy_kwh") for stage in stages]
+    return {
+        "seconds": sum(stage["train_seconds"] for stage in stages),
+        "energy_kwh": None if None in energy else sum(energy),
+        "codecarbon": run.record["machine"]["versions"].get("codecarbon"),
+        "epochs": f"{run.results['epochs']:g}",
+        "best_epoch": f"{run.results['best_epoch']:g}",
+        "parameters": f"{run.results['parameters']:,}",
+        "peak_memory_mb": run.results.get("peak_memory_mb"),
+    }
+
+
+def _defined(value: float | None) -> bool:
+    """Some results are not, such as the recall of an emotion that no sample of a split has."""
+    return value is not None and math.isfinite(value)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _public_name(place: str | None) -> str | None:
     """A card is public: of a file or folder on this machine it has the name, not where it lies."""
-    return Path(place).name if place is not None and Path(place).exists() else place
+    return Path(place).name if place is not None and Path(place).is_absolute() else place
 
 
 def _listed(words: list[str]) -> str:

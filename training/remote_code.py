@@ -15,10 +15,31 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from processing import MultimodalProcessor
+from processing.pipeline_multimodal_sentiment import TASK, MultimodalSentimentPipeline
 from training.files import whole_file
 
 PACKAGES = ("configuration", "modeling", "processing")
+# What config.json says of the pipeline; `transformers.pipeline` reads it.
+PIPELINES = {
+    TASK: {
+        "impl": f"{MultimodalSentimentPipeline.__module__.rpartition('.')[2]}.{MultimodalSentimentPipeline.__name__}",
+        "pt": ["AutoModelForSequenceClassification"],
+    }
+}
 AUTO_MODELS = ("AutoModel", "AutoModelForSequenceClassification")
+
+
+def write_checkpoint(folder: str | Path, model: PreTrainedModel, processor: MultimodalProcessor) -> None:
+    """Model, processor and pipeline, with their code, as they are saved everywhere: for anyone to load."""
+    model.config.auto_map, processor_map = auto_map(type(model), type(processor))
+    model.config.custom_pipelines = PIPELINES  # type: ignore[attr-defined]
+    processor.auto_map = processor_map  # type: ignore[attr-defined]  # the library's way of adding it to the file
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    config_class = model.config_class
+    assert config_class is not None
+    write_remote_code(folder, type(model), config_class, type(processor), MultimodalSentimentPipeline)
 
 
 def auto_map(model_class: type[PreTrainedModel], processor_class: type) -> tuple[dict[str, str], dict[str, str]]:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from datasets_scripts import EMOTIONS
 from spaces.multimodal_sentiment.multimodal_sentiment import greater_is_better
-from training.comparison import HIGHER_PRECISION, markdown_row
 from training.files import whole_file
 from training.plots import pyplot, save
 from training.robustness import FULL, REMOVED, Condition, Measured, noise, only
+from training.tables import HIGHER_PRECISION, markdown_row
 from training.targets import Target
 
 # UCRN's table 4: what is left, by its abbreviations, and the scores; of these, a target's own.

@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.torch import load_model, save_model
 
-from publishing.remote_code import auto_map, write_remote_code
 from training.files import whole_file
+from training.finished_run import PREDICTIONS_FILE, RECIPE_FILE, RESULTS_FILE, FinishedRun
 from training.label_callback import STATE_FILE
+from training.model_card import write_card
 from training.recipe import STAGES_FOLDER, Recipe, Stage, load_yaml
+from training.remote_code import write_checkpoint
+from training.run_record import without_nan, write_record
 
-RECIPE_FILE = "recipe.yaml"
-RESULTS_FILE = "all_results.json"
 TRAINER_STATE_FILE = "trainer_state.json"
 STAGE_WEIGHTS = "model.safetensors"
 STAGE_FILE = "stage.json"
@@ -106,30 +106,25 @@ class RunFolder:
         found = [file for file in path.glob("checkpoint-*") if checkpoint_is_whole(file, needs_labels)]
         return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
 
-    def finish(self, model, processor, results: dict[str, Any], predictions: dict[str, pa.Table], card: str) -> None:
+    def finish(self, run: FinishedRun, model) -> None:
         """
-        Puts the checkpoint, its code, the predictions, the results and the model card into the folder;
+        Puts the checkpoint, its code, the predictions, the record, the model card and the results into the folder;
         `all_results.json` comes last, and says that the run is finished.
         """
         staged = self.path / ".incomplete"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()
-        model_map, processor_map = auto_map(type(model), type(processor))
-        model.config.auto_map = model_map
-        processor.auto_map = processor_map
-        model.save_pretrained(staged)
-        processor.save_pretrained(staged)
-        write_remote_code(staged, type(model), model.config_class, type(processor))
-        for split, table in predictions.items():
-            pq.write_table(table, staged / f"predictions_{split}.parquet")
-        (staged / "README.md").write_text(card, encoding="utf-8")
+        write_checkpoint(staged, model, run.processor)
+        for split, table in run.predictions.items():
+            pq.write_table(table, staged / PREDICTIONS_FILE.format(split=split))
+        write_record(staged, run.record)
+        write_card(staged, run)
         for file in sorted(staged.iterdir()):
             file.chmod(0o644)  # some writers leave files that only their owner can read
             os.replace(file, self.path / file.name)
         staged.rmdir()
         with whole_file(self.path / RESULTS_FILE) as temporary:
-            results = {name: None if value != value else value for name, value in results.items()}  # JSON has no NaN
-            temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(without_nan(run.results), indent=2) + "\n", encoding="utf-8")
 
 
 class StageFolder:
@@ -141,7 +136,7 @@ class StageFolder:
     def __init__(self, path: Path):
         self.path = path
 
-    def numbers(self) -> dict[str, float] | None:
+    def numbers(self) -> dict[str, Any] | None:
         """Those of a finished stage; None for one that is not finished, and for a training that is no stage."""
         file = self.path / STAGE_FILE
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
@@ -149,11 +144,11 @@ class StageFolder:
     def load(self, model) -> None:
         load_model(model, self.path / STAGE_WEIGHTS)
 
-    def finish(self, model, numbers: dict[str, float]) -> None:
+    def finish(self, model, numbers: dict[str, Any]) -> None:
         with whole_file(self.path / STAGE_WEIGHTS) as temporary:
             save_model(model, str(temporary))
         with whole_file(self.path / STAGE_FILE) as temporary:
-            temporary.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(without_nan(numbers), indent=2) + "\n", encoding="utf-8")
         for checkpoint in self.path.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
 

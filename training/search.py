@@ -18,9 +18,10 @@ from transformers import set_seed
 from training.corpus import Corpus, keep_labelled, load_corpus
 from training.factory import build_model, build_processor, model_of_stage
 from training.files import whole_file
+from training.finished_run import RECIPE_FILE
 from training.preparation import build_label_generator, build_trainer, prepare_splits, text_of
 from training.recipe import Recipe
-from training.run_folder import RECIPE_FILE, differences
+from training.run_folder import differences
 from training.search_space import Space, with_values
 from training.trainer import MultimodalTrainer
 

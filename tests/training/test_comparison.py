@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from training.comparison import COSTS, Comparison, common_ending
+from training.comparison import Comparison, common_ending
 from training.comparison_plot import plot
 from training.measured import Figures
 from training.significance import Difference, Significance
+from training.tables import COSTS
 
 NAN = float("nan")
 MAE, CORR, ACC2 = (0.91, 0.94, 0.985), (0.7, 0.66, 0.71), (0.801, 0.822, 0.8)

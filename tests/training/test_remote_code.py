@@ -20,7 +20,7 @@ from configuration import TARGETS
 from modeling import MODEL_CLASSES, SelfMMModel
 from processing import MultimodalProcessor
 from processing.processing_multimodal import fit_normalization
-from publishing.remote_code import PACKAGES, auto_map, relative_imports, write_remote_code
+from training.remote_code import PACKAGES, auto_map, relative_imports, write_remote_code
 
 TINY_BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 # What Self-MM's checkpoints carry: its two files, and all that those import.
