@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-slow check format install clean
+.PHONY: demo test test-slow release check format install clean
 
 install: $(VENV)/.installed
 
@@ -31,6 +31,11 @@ test: install
 
 test-slow: install
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+# Trains the reference checkpoints from the files in DATA and puts their cards into model_cards/: hours on a laptop.
+DATA ?= ../shared/data/mosi
+release: install
+	$(BIN)/python release.py --data $(DATA) $(if $(TEXT_ENCODER),--text_encoder $(TEXT_ENCODER))
 
 check: install
 	$(BIN)/ruff check .

@@ -28,10 +28,11 @@ from pathlib import Path
 from huggingface_hub.errors import StrictDataclassError
 
 from training.comparison import Comparison, finished
+from training.finished_run import RECIPE_FILE, RESULTS_FILE, SEED_PREFIX
 from training.grid import Variant, expand
 from training.measured import read_measured
 from training.recipe import Recipe
-from training.run_folder import RECIPE_FILE, RESULTS_FILE, differences
+from training.run_folder import differences
 from training.significance import FEWEST_RESAMPLES, UNITS, compare_systems
 from training.targets import Target
 
@@ -106,7 +107,7 @@ class Run:
     def __init__(self, variant: Variant, seed: int, folder: Path):
         self.variant = variant
         self.seed = seed
-        self.path = folder / variant.folder / f"seed_{seed}"
+        self.path = folder / variant.folder / f"{SEED_PREFIX}{seed}"
         self.log = self.path.with_suffix(".log")
 
     def finished(self) -> bool:

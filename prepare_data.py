@@ -19,10 +19,9 @@ import logging
 import sys
 from pathlib import Path
 
-from huggingface_hub import CommitInfo, HfApi
-
 from datasets_scripts.prepared import PreparedFolder, is_prepared
 from datasets_scripts.sources import open_source
+from publishing.dataset_folder import push_dataset
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -52,7 +51,8 @@ def main(arguments: list[str]) -> None:
         folder = Path(options.output)
         convert(options, reader_options, folder)
     if options.push_to_hub is not None:
-        push(PreparedFolder(folder), options.push_to_hub, private=not options.public)
+        address = push_dataset(folder, options.push_to_hub, private=not options.public)
+        print(f"{options.push_to_hub} has all of this already." if address is None else f"Uploaded: {address}")
 
 
 def convert(options: argparse.Namespace, reader_options: dict[str, str], folder: Path) -> None:
@@ -77,44 +77,6 @@ def convert(options: argparse.Namespace, reader_options: dict[str, str], folder:
     builder.write_folder(folder, num_proc=options.num_proc, max_shard_size=options.max_shard_size)
     print(builder.report().summary())
     print(f"Written to {folder}.")
-
-
-def push(prepared: PreparedFolder, repo_id: str, private: bool) -> None:
-    """Upload a prepared folder in one commit; shards of an earlier upload are deleted in it.
-
-    Raises:
-        ValueError: the repository is public, and nobody said that it may be.
-        ConnectionError: the Hub was not reached, or refused. There is no commit then.
-    """
-    try:
-        commit = _upload(prepared, repo_id, private)
-    except ValueError:
-        raise
-    except Exception as error:  # the Hub's own errors, and those of the library that it speaks through
-        raise ConnectionError(
-            f"{prepared.path} was not uploaded to {repo_id} ({type(error).__name__}: {error}); check the connection, "
-            "the name and the token (`hf auth login`), and run this again."
-        ) from error
-    print(f"Uploaded to {commit.commit_url}.")
-
-
-def _upload(prepared: PreparedFolder, repo_id: str, private: bool) -> CommitInfo:
-    api = HfApi()
-    repo = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-    visible = api.repo_info(repo.repo_id, repo_type="dataset").private is False
-    if visible and private:
-        raise ValueError(
-            f"{repo.repo_id} is public, and the rows belong to a corpus whose terms may not allow that; make it "
-            "private in its settings, or give --public."
-        )
-    return api.upload_folder(
-        repo_id=repo.repo_id,
-        repo_type="dataset",
-        folder_path=prepared.path,
-        commit_message=f"Rows of {prepared.report().source}",
-        delete_patterns=["data/*.parquet"],
-        ignore_patterns=[".*"],
-    )
 
 
 if __name__ == "__main__":

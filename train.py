@@ -15,22 +15,24 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 from datasets import disable_progress_bars
 from huggingface_hub.errors import StrictDataclassError
-from transformers import TrainerState, set_seed
+from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 import modeling  # noqa: F401  (registers the architectures)
 from training.corpus import keep_labelled, load_corpus
 from training.factory import build_model, build_processor, model_of_stage
+from training.finished_run import FinishedRun
 from training.label_callback import label_scores
-from training.model_card import write_card
 from training.prediction import own_predictions, predict_rows, table_metrics
 from training.preparation import build_label_generator, build_trainer, prepare_splits, text_of
 from training.progress import EpochLine, EpochSeconds, peak_memory_mb
 from training.recipe import Recipe
 from training.run_folder import RunFolder
+from training.run_record import TrainingRecorder, described, machine, unimodal_results
 from training.trainer import MultimodalTrainer
 
 logger = logging.getLogger("train")
@@ -66,8 +68,8 @@ def main(arguments: list[str]) -> dict[str, float]:
         logger.info("\n".join(corpus.notes))
 
     # Training, with the validation split deciding which epoch is kept; stage by stage, where the recipe has stages.
-    timer = EpochSeconds()
-    numbers: list[dict[str, float]] = []
+    timer, recorder = EpochSeconds(), TrainingRecorder()
+    numbers: list[dict[str, Any]] = []
     for stage in recipe.stage_list():
         model = model_of_stage(model, stage)
         place = folder.stage(stage)
@@ -79,11 +81,19 @@ def main(arguments: list[str]) -> dict[str, float]:
         if stage.name and args.should_save:
             logger.info(f"Stage {stage.name}:")
         trainer = build_trainer(
-            MultimodalTrainer, recipe, stage, model, processor, splits, generator, true_labels, [EpochLine(), timer]
+            MultimodalTrainer,
+            recipe,
+            stage,
+            model,
+            processor,
+            splits,
+            generator,
+            true_labels,
+            [EpochLine(), timer, recorder],
         )
         trainer.train(resume_from_checkpoint=folder.checkpoint(stage))
         model = trainer.accelerator.unwrap_model(trainer.model)
-        numbers.append(stage_numbers(trainer.state))
+        numbers.append(recorder.stage(trainer.state))
         if stage.name and trainer.is_world_process_zero():
             place.finish(model, numbers[-1])
         trainer.accelerator.wait_for_everyone()
@@ -111,21 +121,15 @@ def main(arguments: list[str]) -> dict[str, float]:
         for head in own_predictions(model):
             found = table_metrics(predictions[name], target, head)
             results |= {f"{name}_{head}_{metric}": value for metric, value in found.items()}
-    stages = {stage.name: done for stage, done in zip(recipe.stage_list(), numbers, strict=True) if stage.name}
-    card = write_card(recipe, corpus, model, processor, results, stages)
-    folder.finish(model, processor, results, predictions, card)
+    record = {
+        "data": described(corpus),
+        "stages": [{"name": stage.name} | done for stage, done in zip(recipe.stage_list(), numbers, strict=True)],
+        "unimodal": unimodal_results(predictions, corpus, target),
+        "machine": machine(args),
+    }
+    folder.finish(FinishedRun(folder.path, model.config, processor, recipe, results, record, predictions), model)
     print(f"Saved to {folder.path}. Test: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
     return results
-
-
-def stage_numbers(state: TrainerState) -> dict[str, float]:
-    """Epochs of a training, the one whose checkpoint was kept, and its seconds."""
-    best = [entry["epoch"] for entry in state.log_history if entry["step"] == state.best_global_step]
-    return {
-        "epochs": state.epoch or 0.0,
-        "best_epoch": (best or [state.epoch or 0.0])[0],
-        "train_seconds": state.log_history[-1]["train_runtime"],
-    }
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ _LIBRARY_KEYS = frozenset(
     {
         "attn_implementation",
         "auto_map",
+        "custom_pipelines",
         "experts_implementation",
         "model_type",
         "name_or_path",
