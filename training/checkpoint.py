@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from transformers import AutoModel, AutoProcessor
 
 import modeling  # noqa: F401  (registers the architectures)
@@ -21,8 +23,13 @@ def load_checkpoint(folder: str):
 
 
 def load_recipe(folder: str | Path) -> Recipe | None:
-    """That of a run, None where the folder has none."""
+    """That of a run, or of a checkpoint on the Hub; None where it has none, or cannot be reached."""
     path = Path(folder) / RECIPE_FILE
+    if not Path(folder).is_dir():
+        try:
+            path = Path(hf_hub_download(str(folder), RECIPE_FILE))
+        except (EntryNotFoundError, HFValidationError, OSError):
+            return None
     return Recipe.from_dict(load_yaml(path), str(path)) if path.is_file() else None
 
 
