@@ -5,6 +5,7 @@ import os
 import numpy as np
 import torch
 from transformers import BatchFeature
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
@@ -255,6 +256,8 @@ class MultimodalProcessor(ProcessorMixin):
         if self.tokenizer is not None:
             return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
         os.makedirs(save_directory, exist_ok=True)
+        if self._auto_class is not None:  # loaded from a checkpoint with its code, which goes along
+            custom_object_save(self, save_directory, config=self)
         path = os.path.join(save_directory, "processor_config.json")
         self.to_json_file(path)
         if push_to_hub:

@@ -54,7 +54,8 @@ def auto_map(model_class: type[PreTrainedModel], processor_class: type) -> tuple
 
 def write_remote_code(folder: str | Path, *classes: type) -> list[Path]:
     """
-    Copies the modules that define `classes`, and every first-party module that those import, into `folder`.
+    Copies the modules that define `classes`, and every first-party module that those import, into `folder`. Each of
+    those that define a class names all the others at its end (see `_names`).
 
     Returns:
         The files written.
@@ -63,6 +64,7 @@ def write_remote_code(folder: str | Path, *classes: type) -> list[Path]:
         ValueError: if two modules of different packages have the same file name, which a flat folder cannot hold.
     """
     waiting = [sys.modules[cls.__module__].__name__ for cls in classes]
+    entries = {module.rpartition(".")[2] for module in waiting}
     sources: dict[str, tuple[str, str]] = {}
     while waiting:
         module = waiting.pop()
@@ -78,6 +80,8 @@ def write_remote_code(folder: str | Path, *classes: type) -> list[Path]:
     written = []
     for stem, (_, text) in sorted(sources.items()):
         path = Path(folder) / f"{stem}.py"
+        if stem in entries:
+            text += _names(sorted(set(sources) - {stem}))
         with whole_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         written.append(path)
@@ -103,6 +107,16 @@ def relative_imports(source: str) -> tuple[str, list[str]]:
             stem = node.module.rpartition(".")[2]
             lines[node.lineno - 1] = lines[node.lineno - 1].replace(f"from {node.module} ", f"from .{stem} ", 1)
     return "".join(lines), modules
+
+
+def _names(stems: list[str]) -> str:
+    """
+    Lines that import nothing, but in which `transformers` reads relative imports. It copies what a file names: with a
+    model or processor that was loaded from a checkpoint and is saved again (the pipeline, too, which nothing imports),
+    and, before 5.10, from a local folder nothing else, not what the named files import in turn.
+    """
+    comment = "# The files that belong to this one, for `transformers`, which copies what it finds named."
+    return "\n".join(["", "", comment, "if False:", *(f"    from .{stem} import *" for stem in stems), ""])
 
 
 def _first_party(module: str) -> bool:

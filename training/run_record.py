@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import platform
 import sys
@@ -100,6 +101,7 @@ def _energy_tracker():
         return None
     from codecarbon import OfflineEmissionsTracker
 
+    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # it would say that it begins before it knows its level
     return OfflineEmissionsTracker(
         country_iso_code="USA", save_to_file=False, log_level="critical", allow_multiple_runs=True
     )

@@ -4,50 +4,33 @@ import ast
 import importlib
 import itertools
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, pre_tokenizers
-from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast
+from transformers.dynamic_module_utils import get_relative_imports
 
 from configuration import TARGETS
 from modeling import MODEL_CLASSES, SelfMMModel
-from processing import MultimodalProcessor
-from processing.processing_multimodal import fit_normalization
-from training.remote_code import PACKAGES, auto_map, relative_imports, write_remote_code
+from processing import MultimodalProcessor, MultimodalSentimentPipeline
+from tests.strangers import SAMPLES, TEXTS, checkpoint, run_alone
+from training.remote_code import PACKAGES, relative_imports, write_remote_code
 
-TINY_BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 # What Self-MM's checkpoints carry: its two files, and all that those import.
 FILES = {
     **dict.fromkeys(("configuration_multimodal", "configuration_multitask", "configuration_self_mm"), "configuration"),
     **dict.fromkeys(("modeling_multimodal", "modeling_multitask", "modeling_self_mm"), "modeling"),
     **dict.fromkeys(("attention", "modality_sequence", "multimodal_transformer", "recalibration"), "modeling"),
     **dict.fromkeys(("recurrent", "sparse_phased_transformer", "transformer"), "modeling"),
-    "processing_multimodal": "processing",
+    **dict.fromkeys(("pipeline_multimodal_sentiment", "processing_multimodal"), "processing"),
 }
 NAMES = sorted(f"{stem}.py" for stem in FILES)
-RANDOM = np.random.default_rng(0)
-SAMPLES = {"audio_values": [RANDOM.normal(size=(3, 5)).tolist(), None, RANDOM.normal(size=(1, 5)).tolist()]}
-TEXTS = {"text": ["a good film", "bad", ""]}
+# Of the classes that the tests write.
+ENTRIES = ("modeling_self_mm", "pipeline_multimodal_sentiment", "processing_multimodal")
 
-# Run by a Python that sees nothing of the project; its answers are its last line of output.
+# By AutoModel and by AutoModelForSequenceClassification, what a stranger gets from folders for samples.
 STRANGER = """
-import importlib, json, sys
-# A development install (pip install -e) finds the project for every process; a stranger has none.
-sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in repr(finder)]
-for name in ("modeling", "configuration", "processing", "publishing", "training"):
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError:
-        continue
-    sys.exit(f"{name} can be imported here")
-
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
 
@@ -66,46 +49,6 @@ print(json.dumps(answers))
 """
 
 
-def checkpoint(folder, text, model_class=SelfMMModel, **settings):
-    """A model, its processor and their code, put into a folder in the way of a finished run."""
-    sizes = {"audio_feature_size": 5}
-    normalization = {"audio": fit_normalization([row for row in SAMPLES["audio_values"] if row], "audio")}
-    torch.manual_seed(0)
-    config_class = model_class.config_class
-    if text:
-        words = WordLevel({word: i for i, word in enumerate(["[PAD]", "[UNK]", "a", "good", "bad"])}, unk_token="[UNK]")
-        tokenizer = Tokenizer(words)
-        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]")
-        processor = MultimodalProcessor(tokenizer, text_input="tokens", normalization=normalization, **sizes)
-        model = model_class(config_class(text_config={**TINY_BERT, "vocab_size": 5}, **sizes, **settings))
-    else:
-        processor = MultimodalProcessor(normalization=normalization, **sizes)
-        model = model_class(config_class(**sizes, **settings))
-    model.config.auto_map, processor.auto_map = auto_map(model_class, MultimodalProcessor)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    write_remote_code(folder, model_class, config_class, MultimodalProcessor)
-    return model.eval(), processor
-
-
-def as_a_stranger(questions, tmp_path):
-    """Answers to pairs of a folder and samples, two each: by AutoModel and by AutoModelForSequenceClassification."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    (tmp_path / "elsewhere").mkdir()
-    finished = subprocess.run(
-        [sys.executable, "-I", "-c", STRANGER, json.dumps(questions)],
-        env=environment,
-        cwd=tmp_path / "elsewhere",
-        capture_output=True,
-        text=True,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return json.loads(finished.stdout.splitlines()[-1])
-
-
 def test_checkpoints_predict_where_the_project_is_not_installed(tmp_path):
     """Every architecture, and between them every target."""
     questions, expected = [], []
@@ -120,7 +63,7 @@ def test_checkpoints_predict_where_the_project_is_not_installed(tmp_path):
         assert len({round(value.item(), 6) for value in logits.flatten()}) > 1
         questions.append((str(folder), samples))
         expected += [(logits, model)] * 2
-    answers = as_a_stranger(questions, tmp_path)
+    answers = run_alone(STRANGER, questions, tmp_path)
     assert len(answers) == len(expected) == 2 * len(kinds)
     for answer, (logits, model) in zip(answers, expected, strict=True):
         assert answer["classes"] == [type(model.config).__name__, type(model).__name__, "MultimodalProcessor"]
@@ -147,13 +90,14 @@ def test_folder_holds_the_code_and_names_it(tmp_path):
 
 
 def test_written_code_is_complete_and_imports_relatively(tmp_path):
-    written = write_remote_code(tmp_path, SelfMMModel, MultimodalProcessor)
+    written = write_remote_code(tmp_path, SelfMMModel, MultimodalProcessor, MultimodalSentimentPipeline)
     assert [path.name for path in written] == NAMES  # the configurations come along, as the model imports them
     assert sorted(path.name for path in tmp_path.iterdir()) == NAMES  # and no unfinished file
     for path in written:
         module = importlib.import_module(f"{FILES[path.stem]}.{path.stem}")
         source, copy = Path(module.__file__).read_text(), path.read_text()
-        assert len(copy.splitlines()) == len(source.splitlines())
+        lines = len(source.splitlines())
+        assert [len(copy.splitlines()[:lines]), copy.count("\n") > lines] == [lines, path.stem in ENTRIES]
         for node in ast.walk(ast.parse(copy)):
             if isinstance(node, ast.Import):
                 assert not {alias.name.split(".")[0] for alias in node.names} & {*PACKAGES, "training", "publishing"}
@@ -161,6 +105,16 @@ def test_written_code_is_complete_and_imports_relatively(tmp_path):
                 first_party = node.module.split(".")[0] in {*PACKAGES, "training", "publishing"}
                 assert not (node.level == 0 and first_party), f"{path.name}: {node.module}"
                 assert node.level == 0 or (tmp_path / f"{node.module}.py").exists()
+
+
+def test_files_with_classes_name_all_others(tmp_path):
+    """Read with the library's own pattern; what is named is not imported."""
+    write_remote_code(tmp_path, SelfMMModel, MultimodalProcessor, MultimodalSentimentPipeline)
+    for entry in ENTRIES:
+        file = tmp_path / f"{entry}.py"
+        assert sorted({entry, *get_relative_imports(file)}) == [name.removesuffix(".py") for name in NAMES]
+        block = ast.parse(file.read_text()).body[-1]
+        assert isinstance(block, ast.If) and block.test.value is False
 
 
 def test_code_is_written_again_over_older_files(tmp_path):

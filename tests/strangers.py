@@ -1,0 +1,114 @@
+"""Checkpoints with their code beside them, and processes that cannot import the project."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from modeling import SelfMMModel
+from processing import MultimodalProcessor
+from processing.processing_multimodal import fit_normalization
+from training.remote_code import write_checkpoint
+
+TINY_BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+RANDOM = np.random.default_rng(0)
+# Three samples; the second lacks audio, the third text.
+SAMPLES = {"audio_values": [RANDOM.normal(size=(3, 5)).tolist(), None, RANDOM.normal(size=(1, 5)).tolist()]}
+TEXTS = {"text": ["a good film", "bad", ""]}
+
+# What a stranger's program begins with: a process that sees nothing of the project.
+ALONE = """
+import importlib, json, sys
+# A development install (pip install -e) finds the project for every process; a stranger has none.
+sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in repr(finder)]
+for name in ("modeling", "configuration", "processing", "publishing", "training"):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        continue
+    sys.exit(f"{name} can be imported here")
+"""
+
+
+def rows():
+    """The samples as rows."""
+    columns = {**SAMPLES, **TEXTS}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def checkpoint(folder, text=True, model_class=SelfMMModel, **settings):
+    """A model, its processor and their code, put into a folder in the way of a finished run."""
+    sizes = {"audio_feature_size": 5}
+    normalization = {"audio": fit_normalization([row for row in SAMPLES["audio_values"] if row], "audio")}
+    torch.manual_seed(0)
+    config_class = model_class.config_class
+    if text:
+        words = WordLevel({word: i for i, word in enumerate(["[PAD]", "[UNK]", "a", "good", "bad"])}, unk_token="[UNK]")
+        tokenizer = Tokenizer(words)
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]")
+        processor = MultimodalProcessor(tokenizer, text_input="tokens", normalization=normalization, **sizes)
+        model = model_class(config_class(text_config={**TINY_BERT, "vocab_size": 5}, **sizes, **settings))
+    else:
+        processor = MultimodalProcessor(normalization=normalization, **sizes)
+        model = model_class(config_class(**sizes, **settings))
+    write_checkpoint(folder, model, processor)
+    return model.eval(), processor
+
+
+def put_on_hub(home, repo_id, folder, revision):
+    """Puts a copy of a folder where a stranger with `HF_HOME=home` has it from the Hub, as `revision` and as main."""
+    repository = home / "hub" / f"models--{repo_id.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(revision)
+    shutil.copytree(folder, repository / "snapshots" / revision)
+
+
+def assert_same_predictions(one, other):
+    """Equal predictions of pipelines, but for the rounding that another batch brings."""
+    if isinstance(one, dict):
+        assert list(one) == list(other)
+        for name in one:
+            assert_same_predictions(one[name], other[name])
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other)
+        for values in zip(one, other, strict=True):
+            assert_same_predictions(*values)
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, abs=1e-6)
+    else:
+        assert one == other
+
+
+def run_alone(program, arguments, tmp_path, packages=None):
+    """
+    What a program prints as JSON in its last line, run by a Python that cannot import the project, without network.
+
+    Args:
+        program (`str`): Python code; `sys.argv[1]` holds `arguments` as JSON.
+        arguments: Anything that JSON holds.
+        tmp_path: Where the process keeps its copies of remote code.
+        packages (`list` of folders, *optional*): Packages that come before the installed ones.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    (tmp_path / "elsewhere").mkdir(exist_ok=True)
+    first = f"import sys\nsys.path[:0] = {[str(folder) for folder in packages or ()]}\n"
+    finished = subprocess.run(
+        [sys.executable, "-I", "-c", first + ALONE + program, json.dumps(arguments)],
+        env=environment,
+        cwd=tmp_path / "elsewhere",
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout.splitlines()[-1])
