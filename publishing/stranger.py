@@ -10,8 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# Before anything else: no way to the project, which a development install offers to every process.
-_ALONE = """
+# What a program begins with: no way to the project, which a development install offers to every process. Its arguments
+# are the project's folder and the question.
+ALONE = """
 import importlib, json, os, sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in repr(finder)]
 project, question = sys.argv[1], json.loads(sys.argv[2])
@@ -23,7 +24,7 @@ for name in ("configuration", "modeling", "processing", "training", "publishing"
         continue
     sys.exit(f"a module `{name}` can be imported outside of the project: rename it, or take it off the path")
 """
-_PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parent.parent
 
 
 class StrangerError(ValueError):
@@ -56,10 +57,10 @@ def ask(script: str, question: Any, timeout: float = 900) -> Any:
         }
         (place / "empty").mkdir()
         answer = place / "answer.json"
-        program = f"{_ALONE}\n{script}\nopen({str(answer)!r}, 'w').write(json.dumps(answer))\n"
+        program = f"{ALONE}\n{script}\nopen({str(answer)!r}, 'w').write(json.dumps(answer))\n"
         try:
             finished = subprocess.run(
-                [sys.executable, "-I", "-c", program, str(_PROJECT), json.dumps(question)],
+                [sys.executable, "-I", "-c", program, str(PROJECT), json.dumps(question)],
                 env=environment,
                 cwd=place / "empty",
                 capture_output=True,

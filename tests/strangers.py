@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from modeling import SelfMMModel
 from processing import MultimodalProcessor
 from processing.processing_multimodal import fit_normalization
+from publishing.stranger import ALONE, PROJECT
 from training.remote_code import write_checkpoint
 
 TINY_BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
@@ -23,19 +24,6 @@ RANDOM = np.random.default_rng(0)
 # Three samples; the second lacks audio, the third text.
 SAMPLES = {"audio_values": [RANDOM.normal(size=(3, 5)).tolist(), None, RANDOM.normal(size=(1, 5)).tolist()]}
 TEXTS = {"text": ["a good film", "bad", ""]}
-
-# What a stranger's program begins with: a process that sees nothing of the project.
-ALONE = """
-import importlib, json, sys
-# A development install (pip install -e) finds the project for every process; a stranger has none.
-sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in repr(finder)]
-for name in ("modeling", "configuration", "processing", "publishing", "training"):
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError:
-        continue
-    sys.exit(f"{name} can be imported here")
-"""
 
 
 def rows():
@@ -88,23 +76,26 @@ def assert_same_predictions(one, other):
         assert one == other
 
 
-def run_alone(program, arguments, tmp_path, packages=None):
+def run_alone(program, arguments, tmp_path, packages=None, hub=None):
     """
-    What a program prints as JSON in its last line, run by a Python that cannot import the project, without network.
+    What a program prints as JSON in its last line, run by a Python that cannot import the project, offline or with a
+    local Hub.
 
     Args:
-        program (`str`): Python code; `sys.argv[1]` holds `arguments` as JSON.
+        program (`str`): Python code; it finds `arguments` as `question`.
         arguments: Anything that JSON holds.
         tmp_path: Where the process keeps its copies of remote code.
         packages (`list` of folders, *optional*): Packages that come before the installed ones.
+        hub (`LocalHub`, *optional*): The Hub that it sees.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    offline = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    environment = offline if hub is None else hub.environment(home=tmp_path / "home")
+    environment = {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
+    environment |= {"HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1"}
     (tmp_path / "elsewhere").mkdir(exist_ok=True)
     first = f"import sys\nsys.path[:0] = {[str(folder) for folder in packages or ()]}\n"
     finished = subprocess.run(
-        [sys.executable, "-I", "-c", first + ALONE + program, json.dumps(arguments)],
+        [sys.executable, "-I", "-c", first + ALONE + program, str(PROJECT), json.dumps(arguments)],
         env=environment,
         cwd=tmp_path / "elsewhere",
         capture_output=True,

@@ -317,7 +317,7 @@ def test_task_is_known_in_the_project(self_mm, pipe, tmp_path):
 STRANGER = """
 from transformers import AutoModelForSequenceClassification, pipeline
 
-folder, rows = json.loads(sys.argv[1])
+folder, rows = question
 task = "multimodal-sentiment-analysis"
 pipes = [pipeline(task, model=folder, trust_remote_code=True), pipeline(model=folder, trust_remote_code=True)]
 answers = [pipe(rows, batch_size=2) for pipe in pipes]

@@ -10,10 +10,12 @@ import sys
 
 import pytest
 import torch
+from huggingface_hub import HfApi
 
 from configuration import TARGETS
 from modeling import MODEL_CLASSES
 from processing import MultimodalSentimentPipeline
+from tests.local_hub import LocalHub
 from tests.strangers import SAMPLES, TEXTS, assert_same_predictions, checkpoint, put_on_hub, rows, run_alone
 
 # The first with configurations that are dataclasses, and the newest that the package registry has.
@@ -78,7 +80,7 @@ def answers(name, samples, rows, saved, ways, revision):
     return found
 
 
-questions = json.loads(sys.argv[1])
+questions = question
 print(json.dumps([transformers.__version__, [answers(**question) for question in questions]]))
 """
 
@@ -176,6 +178,44 @@ def test_some_architectures_with_the_installed_transformers(tmp_path):
     collection.ask(lambda name: f"org/{name}", (*FROM_THE_HUB, "saved pipeline"))
     for name in collection.cases:
         assert_same_files(tmp_path / "org" / f"{name}.v1", tmp_path / "saved" / f"{name}.v2")
+
+
+# Loads a checkpoint from the Hub, sends what it has to another place there, and loads that.
+PUSHES = """
+import torch
+from transformers import AutoModel, AutoProcessor, pipeline
+
+logits = []
+for name in ("org/original", "org/copy"):
+    model = AutoModel.from_pretrained(name, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
+    with torch.no_grad():
+        logits.append(model(**processor(**question)).logits.tolist())
+    if name == "org/original":
+        model.push_to_hub("org/copy")
+        processor.push_to_hub("org/copy")
+predictions = pipeline(model="org/copy", trust_remote_code=True)([{"text": text} for text in question["text"] if text])
+print(json.dumps([logits, predictions]))
+"""
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_users_push_what_they_loaded(text, tmp_path):
+    model, processor = checkpoint(tmp_path / "original", text)
+    samples = {**SAMPLES, **(TEXTS if text else {})}
+    with LocalHub() as hub:
+        with hub.online():
+            HfApi().create_repo("org/original")
+            HfApi().upload_folder(repo_id="org/original", folder_path=tmp_path / "original")
+        program = PUSHES if text else PUSHES.replace('[{"text": text} for text in question["text"] if text]', "[]")
+        (first, second), predictions = run_alone(program, samples, tmp_path, hub=hub)
+        copied, original = (hub.repos["model", f"org/{name}"].files() for name in ("copy", "original"))
+    with torch.no_grad():
+        torch.testing.assert_close(torch.tensor(first), model(**processor(**samples)).logits, atol=1e-6, rtol=0)
+    assert first == second and len(predictions) == (2 if text else 0)
+    code = {name: content for name, content in original.items() if name.endswith(".py")}
+    assert code and {name: content for name, content in copied.items() if name.endswith(".py")} == code
+    assert copied["model.safetensors"] == original["model.safetensors"]
 
 
 def assert_same_files(folder, saved):

@@ -35,7 +35,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
 
 answers = []
-for folder, samples in json.loads(sys.argv[1]):
+for folder, samples in question:
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
     for auto_class in (AutoModel, AutoModelForSequenceClassification):
