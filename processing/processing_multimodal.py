@@ -257,7 +257,7 @@ class MultimodalProcessor(ProcessorMixin):
             return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
         os.makedirs(save_directory, exist_ok=True)
         if self._auto_class is not None:  # loaded from a checkpoint with its code, which goes along
-            custom_object_save(self, save_directory, config=self)
+            custom_object_save(self, save_directory, config=self)  # type: ignore[arg-type]  # as the library does
         path = os.path.join(save_directory, "processor_config.json")
         self.to_json_file(path)
         if push_to_hub:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -18,6 +17,7 @@ import pytest
 import prepare_data
 from datasets_scripts import PreparedFolder, load_dataset
 from datasets_scripts.prepared import is_prepared
+from tests.local_hub import LocalHub
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = {"train": 40, "valid": 6, "test": 9}
@@ -177,52 +177,48 @@ def test_the_command_speaks_in_sentences(source, tmp_path):
     assert "Generating train split" in run(source, "--output", tmp_path / "prepared").stderr  # the progress bar
 
 
-class FakeHub:
-    def __init__(self, private):
-        self.private = private
-        self.calls = []
-
-    def create_repo(self, repo_id, **arguments):
-        self.calls.append(("create", repo_id, arguments))
-        return SimpleNamespace(repo_id=repo_id)
-
-    def repo_info(self, repo_id, **arguments):
-        return SimpleNamespace(private=self.private)
-
-    def upload_folder(self, **arguments):
-        self.calls.append(("upload", arguments))
-        return SimpleNamespace(commit_url="https://hub/commit")
+@pytest.fixture
+def hub():
+    with LocalHub() as hub, hub.online():
+        yield hub
 
 
-def test_uploads_are_private_unless_asked_for(source, tmp_path, monkeypatch, capsys):
-    hub = FakeHub(private=True)
-    monkeypatch.setattr(prepare_data, "HfApi", lambda: hub)
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_uploads_are_private_unless_asked_for(source, tmp_path, hub, capsys):
     folder = tmp_path / "prepared"
-    prepare_data.main([str(source), "--output", str(folder), "--push_to_hub", "org/mosi"])
-    (_, name, created), (_, uploaded) = hub.calls
-    assert (name, created["private"], created["repo_type"]) == ("org/mosi", True, "dataset")
-    assert Path(uploaded["folder_path"]) == folder and uploaded["repo_type"] == "dataset"
-    assert "https://hub/commit" in capsys.readouterr().out
-    prepare_data.main([str(folder), "--push_to_hub", "org/mosi"])
-    assert len(hub.calls) == 4
     with pytest.raises(ValueError, match="was not made by prepare_data.py"):
         prepare_data.main([str(source), "--push_to_hub", "org/mosi"])
+    assert hub.requests == []
+    prepare_data.main([str(source), "--output", str(folder), "--push_to_hub", "org/mosi"])
+    repository = hub.repos["dataset", "org/mosi"]
+    assert repository.private
+    assert [commit.title for commit in repository.commits] == ["initial commit", "Rows of features.pkl"]
+    uploaded = {name: content for name, content in repository.files().items() if name != ".gitattributes"}
+    assert uploaded == {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.*")}
+    assert f"Uploaded: {hub.url}/datasets/org/mosi/commit/{repository.head}" in capsys.readouterr().out
 
-    def unreachable(**arguments):
-        raise RuntimeError("no route")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(hub, "upload_folder", unreachable)
-        with pytest.raises(ConnectionError, match=r"was not uploaded to org/mosi \(RuntimeError: no route\); check"):
-            prepare_data.main([str(folder), "--push_to_hub", "org/mosi"])
-
-    hub.private = False
-    hub.calls.clear()
+    prepare_data.main([str(folder), "--push_to_hub", "org/mosi"])
+    assert "org/mosi has all of this already." in capsys.readouterr().out
+    assert len(repository.commits) == 2
+    repository.private = False
     with pytest.raises(ValueError, match=r"org/mosi is public.*--public"):
         prepare_data.main([str(folder), "--push_to_hub", "org/mosi"])
-    assert [call[0] for call in hub.calls] == ["create"]
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_a_public_upload_and_one_that_breaks_off(source, tmp_path, hub, monkeypatch):
+    monkeypatch.setattr("publishing.dataset_folder.check_dataset", PreparedFolder)  # seconds each; tested above
+    folder = tmp_path / "prepared"
+    prepare_data.main([str(source), "--output", str(folder), "--padding", "right"])
+    hub.fail("POST", "/commit/", status="drop")
+    with pytest.raises(ConnectionError, match=r"prepared was not uploaded to org/mosi \(\w+: .*; check the connection"):
+        prepare_data.main([str(folder), "--push_to_hub", "org/mosi", "--public"])
+    repository = hub.repos["dataset", "org/mosi"]
+    assert len(repository.commits) == 1 and not repository.private
+    repository.commit({"data/train-00001-of-00002.parquet": b"of an earlier upload"})
     prepare_data.main([str(folder), "--push_to_hub", "org/mosi", "--public"])
-    assert hub.calls[-2][2]["private"] is False and hub.calls[-1][0] == "upload"
+    shards = sorted(name for name in repository.files() if name.startswith("data/"))
+    assert shards == [f"data/{split}-00000-of-00001.parquet" for split in ("test", "train", "valid")]
 
 
 def test_a_report_names_no_place(source, tmp_path):

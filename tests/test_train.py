@@ -57,6 +57,7 @@ def test_a_run_leaves_everything_that_it_promises(tiny_recipe, tmp_path):
         "generated_labels.parquet",
         "predictions_valid.parquet",
         "predictions_test.parquet",
+        "training_record.json",
         "modeling_self_mm.py",
         "processing_multimodal.py",
     }
@@ -76,8 +77,10 @@ def test_a_run_leaves_everything_that_it_promises(tiny_recipe, tmp_path):
     assert sorted(set(labels["epoch"].to_pylist())) == [1, 2, 3]
     assert len(labels) == 3 * 48
     card = (out / "README.md").read_text()
-    assert yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]
-    assert f"{results['test_mae']:.4f}" in card
+    (scored,) = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]
+    written = {one["type"]: one["value"] for one in scored["metrics"]}
+    assert written["mae"] == pytest.approx(results["test_mae"], abs=5e-5)
+    assert f"| {results['valid_mae']:.3f} | {results['test_mae']:.3f} |" in card
     assert "$" not in card.replace("$_$", "")
     config = (out / "config.json").read_text()
     assert str(tmp_path) not in config

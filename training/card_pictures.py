@@ -31,10 +31,8 @@ def draw_training(run: FinishedRun, folder: Path) -> Picture | None:
     for stage in stages:
         history, epochs = stage["history"], [start + entry["epoch"] for entry in stage["history"]]
         losses = [np.nan if entry["loss"] is None else entry["loss"] for entry in history]
-        metric = (
-            f"valid_{run.selection}" if any(f"valid_{run.selection}" in entry for entry in history) else "valid_loss"
-        )
-        scores = [np.nan if entry.get(metric) is None else entry[metric] for entry in history]
+        found = [entry.get(f"valid_{run.selection}", entry["valid_loss"]) for entry in history]
+        scores = [np.nan if value is None else value for value in found]
         label = stage["name"] or None
         above.plot(epochs, losses, marker="o", markersize=3, label=label)
         below.plot(epochs, scores, marker="o", markersize=3, label=label)

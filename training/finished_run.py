@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ RESULTS_FILE = "all_results.json"
 PREDICTIONS_FILE = "predictions_{split}.parquet"
 SEED_PREFIX = "seed_"  # of folders of runs that differ in nothing but their seed
 SPLITS = ("valid", "test")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -77,14 +81,22 @@ class FinishedRun:
 
     @property
     def selection(self) -> str:
-        """The validation metric by which the epoch was chosen."""
-        return str(self.recipe.stage_list()[-1].training["metric_for_best_model"]).removeprefix("eval_")
+        """The validation metric by which the epoch was chosen, or would have been."""
+        chosen = self.recipe.stage_list()[-1].training["metric_for_best_model"] or self.target.selection
+        return str(chosen).removeprefix("eval_")
+
+    @property
+    def ranking(self) -> str:
+        """The metric that ranks runs: that, or, where it is the loss, which is no result, the target's."""
+        return self.selection if self.selection in self.target.metric_names else self.target.selection
 
     @property
     def selection_rank(self) -> float:
-        """The lower, the better the run on the validation split."""
-        value = self.results[f"valid_{self.selection}"]
-        return -value if greater_is_better(self.selection) else value
+        """The lower, the better the run on the validation split; infinite where that is not defined."""
+        value = self.metric("valid", self.ranking)
+        if value is None or math.isnan(value):
+            return math.inf
+        return -value if greater_is_better(self.ranking) else value
 
     def metric(self, split: str, name: str) -> float | None:
         """A result, None where it is not defined or there is none."""
@@ -93,12 +105,15 @@ class FinishedRun:
     def seeds(self) -> list[FinishedRun]:
         """This run and the finished ones beside it that differ in nothing but the seed, by seed."""
         runs = [self]
-        if self.path.name.startswith(SEED_PREFIX):
-            for path in self.path.parent.glob(f"{SEED_PREFIX}*"):
-                if path != self.path and (path / RESULTS_FILE).is_file() and (path / RECORD_FILE).is_file():
+        for path in self.path.parent.glob(f"{SEED_PREFIX}*") if self.path.name.startswith(SEED_PREFIX) else ():
+            if path != self.path and (path / RESULTS_FILE).is_file() and (path / RECORD_FILE).is_file():
+                try:
                     other = FinishedRun.of_folder(path)
-                    if _without_seed(other.recipe) == _without_seed(self.recipe):
-                        runs.append(other)
+                except (ValueError, OSError) as error:
+                    logger.warning("%s is not counted among the runs with other seeds: %s", path, error)
+                    continue
+                if _without_seed(other.recipe) == _without_seed(self.recipe):
+                    runs.append(other)
         return sorted(runs, key=lambda run: run.results["seed"])
 
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, TypeGuard
 
+import numpy as np
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 from transformers import PretrainedConfig
 
-from datasets_scripts.cards.markdown import item
+from datasets_scripts.cards.markdown import item, prose
 from datasets_scripts.corpora import CORPORA, CorpusInfo
 from training.card_pictures import copy_pictures, draw_predictions, draw_training
+from training.card_words import ANSWERS, EXAMPLE_TEXTS, METRICS, SENSES, TASKS
 from training.finished_run import SEED_PREFIX, FinishedRun
 from training.measured import Figures, of_system, read_measured
+from training.prediction import reference_names
+from training.recipe import Recipe
 from training.tables import QUOTED, markdown_row, shown_number
 
 CARDS = Path(__file__).resolve().parent.parent / "model_cards"
@@ -30,44 +35,10 @@ CARD_FILE = "README.md"
 ROBUSTNESS = Path("robustness") / "robustness.csv"  # where robustness.py writes it, in a run or a folder of runs
 PIPELINE_TAG = "text-classification"  # of the tags that the Hub knows, the nearest
 
-TASKS = {
-    "sentiment": (
-        "Predicts how positive a person's utterance is, from $low (most negative) to $high (most positive),",
-        "(batch, 1): the sentiment",
-    ),
-    "sentiment2": ("Predicts whether a person's utterance is negative or positive,", "(batch, 2): negative, positive"),
-    "sentiment7": (
-        "Predicts how positive a person's utterance is, in seven classes from -3 to 3,",
-        "(batch, 7): the classes from -3 to 3",
-    ),
-    "emotions": (
-        "Predicts which of six emotions (happy, sad, anger, surprise, disgust, fear) a person's utterance shows,",
-        "(batch, 6): an emotion is predicted where the sigmoid is above 0.5",
-    ),
-    "emotion": (
-        "Predicts which of six emotions (happy, sad, anger, surprise, disgust, fear) is the strongest in a person's "
-        "utterance,",
-        "(batch, 6): before the softmax over the emotions",
-    ),
-}
-METRICS = {
-    "sims": "`mae` and `corr` are those of predictions clipped to [-1, 1]; `acc2` and `f1` tell positive from the "
-    "rest; F1 is weighted by the labels' frequencies.",
-    "mosi": "`acc2_has0` and `f1_has0` tell negative from non-negative, `acc2_non0` and `f1_non0` negative from "
-    "positive, without the samples whose label is zero; F1 is weighted by the labels' frequencies.",
-    "emotions": "`acc_`, `wa_` and `f1_` are, per emotion and averaged, the accuracy, the mean of recall and "
-    "specificity, and the F1 weighted by the labels' frequencies; `acc6` is how often the highest score is that of a "
-    "strongest emotion, among samples with any.",
-}
-SHARES = ("acc2_has0", "acc2", "acc6", "acc_avg")  # one of these, of all test samples, every target has
-SENSES = {"text": "text", "audio": "voice", "vision": "face"}
-# What a code example gives where the model reads the text itself.
-EXAMPLE_TEXT = "I did not expect to like it, but I did."
+SHARES = ("acc2_has0", "acc2", "acc6")  # every target has one of these
 
 
-def write_card(
-    folder: str | Path, run: FinishedRun, repo_id: str | None = None, others: Sequence[FinishedRun] | None = None
-) -> None:
+def write_card(folder: str | Path, run: FinishedRun, repo_id: str | None = None) -> None:
     """
     Writes the card, README.md, and its pictures where matplotlib is installed, into `folder`.
 
@@ -75,13 +46,11 @@ def write_card(
         folder: Where.
         run: The run whose checkpoint the card is of.
         repo_id: Under which name it is published; the code examples load it by this, or by the name of its folder.
-        others: Runs with other seeds, this one among them; by default what `run.seeds()` finds.
     """
-    runs = run.seeds() if others is None else list(others)
     folder = Path(folder)
     drawn = [draw_training(run, folder), draw_predictions(run, folder)]
     pictures = [picture for picture in drawn if picture] + copy_pictures(run, folder)
-    (folder / CARD_FILE).write_text(str(model_card(run, repo_id, runs, pictures)), encoding="utf-8")
+    (folder / CARD_FILE).write_text(str(model_card(run, repo_id, run.seeds(), pictures)), encoding="utf-8")
 
 
 def model_card(
@@ -103,9 +72,12 @@ def model_card(
     runs = list(runs) or [run]
     config = run.config
     low, high = (f"{bound:g}" for bound in config.label_range)
-    task, outputs = (Template(text).substitute(low=low, high=high) for text in TASKS[run.target.name])
+    texts = (*TASKS[run.target.name], ANSWERS[run.target.name])
+    task, outputs, answer = (Template(text).substitute(low=low, high=high) for text in texts)
+    example, other_example = EXAMPLE_TEXTS[info.language if info is not None else "en"]
     if run.record["unimodal"] or getattr(config, "unimodal_tasks", None):
         outputs += "; text_logits, audio_logits and vision_logits are those of one modality alone"
+    robustness, measured_runs = _robustness(run)
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         card_data=_metadata(run, repo_id, info),
@@ -113,12 +85,14 @@ def model_card(
         info=info,
         name=config.display_name,
         citation=config.citation,
-        corpus=_corpus_name(run, info),
-        where=repo_id or run.path.name,
+        corpus=prose(_corpus_name(run, info)),
+        where=json.dumps(repo_id or run.path.name),  # as Python writes it, too
         senses=_listed([SENSES[modality] for modality in config.modalities]),
         task=task,
         outputs=outputs,
-        example_text=EXAMPLE_TEXT,
+        example_text=example,
+        other_text=other_example,
+        answer=answer,
         tokens=run.processor.text_input == "tokens",
         features=_features(run),
         inputs=_inputs(run),
@@ -128,12 +102,15 @@ def model_card(
         count=len(runs),
         published=_published(run, info),
         unimodal=_unimodal(run),
-        robustness=_robustness(run),
+        robustness=robustness,
+        measured_runs=measured_runs,
         pictures=pictures,
         notes="\n".join(item("-", note) for note in run.record["data"]["notes"]),
         stages=[stage for stage in run.record["stages"] if stage["name"]],
         cost=_cost(run),
         machine=run.record["machine"],
+        hardware=_hardware(run.record["machine"]),
+        kept_best=bool(run.recipe.stage_list()[-1].training["load_best_model_at_end"]),
         recipe=public_recipe(run).to_yaml().strip(),
         synthetic=run.recipe.data_file is None,
         margin=_margin(run),
@@ -141,24 +118,35 @@ def model_card(
     return ModelCard(text + "\n")  # reads the metadata, and refuses what the Hub would not read
 
 
-def public_recipe(run: FinishedRun):
-    """The recipe without where files lie on the machine that it ran on."""
-    recipe = run.recipe
-    return replace(recipe, data_file=_public_name(recipe.data_file), text_encoder=_public_name(recipe.text_encoder))
+def public_recipe(run: FinishedRun) -> Recipe:
+    """
+    The recipe without where files lie on the machine that it ran on, and without its token. What features are, in the
+    words of whoever wrote it, stays.
+    """
+    content = run.recipe.to_dict()
+    return Recipe.from_dict({**_public(content), "feature_sets": content["feature_sets"]})
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _public(one) for key, one in value.items() if key != "hub_token"}
+    if isinstance(value, list):
+        return [_public(one) for one in value]
+    return _public_name(value) if isinstance(value, str) else value
 
 
 def _metadata(run: FinishedRun, repo_id: str | None, info: CorpusInfo | None) -> ModelCardData:
     synthetic = run.recipe.data_file is None
     more: dict[str, Any] = {}
     if info is not None:
-        more = {"license": "other", "license_name": f"{info.name.lower()}-terms", "license_link": info.homepage}
+        more = {"license": "other", "license_name": f"{_slug(info.name)}-terms", "license_link": info.homepage}
     encoder = run.recipe.text_encoder
     return ModelCardData(
         language=info.language if info is not None else "en" if synthetic else None,
         **(more or {"license": "apache-2.0" if synthetic else "unknown"}),
         library_name="transformers",
         pipeline_tag=PIPELINE_TAG,
-        base_model=encoder if encoder is not None and not Path(encoder).exists() else None,
+        base_model=None if encoder is None or Path(encoder).is_absolute() or Path(encoder).exists() else encoder,
         tags=[
             "multimodal-sentiment-analysis",
             "sentimodal",
@@ -166,13 +154,13 @@ def _metadata(run: FinishedRun, repo_id: str | None, info: CorpusInfo | None) ->
             *(["emotion-recognition"] if run.target.of_emotions else ["sentiment-analysis"]),
             *run.config.modalities,
         ],
-        metrics=[name for name in run.target.metric_names if run.metric("test", name) is not None],
+        metrics=[name for name in run.target.metric_names if _defined(run.metric("test", name))],
         model_name=(repo_id or run.path.name).rpartition("/")[2],
         eval_results=[
             EvalResult(
                 task_type=PIPELINE_TAG,
                 task_name="multimodal sentiment analysis",
-                dataset_type=(info.name if info is not None else run.record["data"]["name"]).lower().replace(" ", "-"),
+                dataset_type=_slug(info.name if info is not None else run.record["data"]["name"]),
                 dataset_name=_corpus_name(run, info),
                 dataset_split="test",
                 metric_type=name,
@@ -181,7 +169,8 @@ def _metadata(run: FinishedRun, repo_id: str | None, info: CorpusInfo | None) ->
             )
             for name in run.target.metric_names
             if _defined(run.metric("test", name))
-        ],
+        ]
+        or None,
     )
 
 
@@ -201,10 +190,10 @@ def _inputs(run: FinishedRun) -> list[str]:
     features = _features(run)
     for modality in run.config.modalities:
         if modality in features:
-            feature_set = getattr(run.processor, f"{modality}_feature_set") or "not named"
+            feature_set = prose(getattr(run.processor, f"{modality}_feature_set") or "not named")
             lines.append(f"`{modality}_values`: {features[modality]} features per step (feature set: {feature_set})")
         else:
-            encoder = _public_name(run.recipe.text_encoder) or "trained from scratch"
+            encoder = prose(_public_name(run.recipe.text_encoder) or "trained from scratch")
             assert isinstance(run.config.text_config, PretrainedConfig)
             kind = run.config.text_config.model_type
             lines.append(f"`text`: read by a {kind} encoder ({encoder}), which is part of the model")
@@ -215,16 +204,15 @@ def _results(run: FinishedRun, runs: Sequence[FinishedRun], info: CorpusInfo | N
     """A row per metric: this checkpoint, the runs with all seeds, and what papers report."""
     published = _published(run, info)
     header = ["metric", "validation", "test"]
-    header += [f"test, {len(runs)} seeds"] * (len(runs) > 1) + [
-        "published (1)" if published[1:] else "published"
-    ] * bool(published[:1])
-    header += [f"published ({number})" for number, _ in enumerate(published[1:], 2)]
+    if len(runs) > 1:
+        header.append(f"test, {len(runs)} seeds")
+    header += [f"published ({number})" if published[1:] else "published" for number, _ in enumerate(published, 1)]
     rows = [markdown_row(*header), markdown_row(*["---"] * len(header))]
     for name in run.target.metric_names:
         values = [_number(one.metric("test", name)) for one in runs]
         cells = [f"`{name}`", *(shown_number(name, _number(run.metric(split, name))) for split in ("valid", "test"))]
         if len(runs) > 1:
-            cells.append(shown_number(name, statistics.fmean(values), statistics.stdev(values)))
+            cells.append(_mean_shown(name, values))
         cells += [shown_number(name, row.values.get(name, math.nan)) for row in published]
         rows.append(markdown_row(*cells))
     return "\n".join(rows)
@@ -245,11 +233,11 @@ def _seeds(run: FinishedRun, runs: Sequence[FinishedRun]) -> str:
     if len(runs) < 2:
         return ""
     quoted = [name for name in QUOTED if name in run.target.metric_names]
-    chosen = f"{run.selection} (validation)"
+    chosen = f"{run.ranking} (validation)"
     rows = [markdown_row("seed", chosen, *quoted), markdown_row(*["---"] * (len(quoted) + 2))]
     for one in runs:
         seed = one.results["seed"]
-        cells = [shown_number(run.selection, _number(one.metric("valid", run.selection)))]
+        cells = [shown_number(run.ranking, _number(one.metric("valid", run.ranking)))]
         cells += [shown_number(name, _number(one.metric("test", name))) for name in quoted]
         rows.append(markdown_row(f"**{seed}**, this checkpoint" if one.path == run.path else str(seed), *cells))
     return "\n".join(rows)
@@ -275,41 +263,41 @@ def robustness_file(run: FinishedRun) -> Path | None:
     return next((folder / ROBUSTNESS for folder in folders if (folder / ROBUSTNESS).is_file()), None)
 
 
-def _robustness(run: FinishedRun) -> str:
-    """A row per condition, the mean over the runs of the group; empty where nobody measured it."""
-    path = robustness_file(run)
+def _robustness(run: FinishedRun) -> tuple[str, int]:
+    """A row per condition, the mean over the runs of the group, and their number; empty where nobody measured it."""
+    path, measured = robustness_file(run), set()
     if path is None:
-        return ""
+        return "", 0
     group = run.path.parent.name if run.path.name.startswith(SEED_PREFIX) else run.path.name
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["group"] == group and row["value"]:
                 values[row["condition"]][row["metric"]].append(float(row["value"]))
+                measured.add(row["run"])
     quoted = [name for name in QUOTED if any(name in metrics for metrics in values.values())]
     if not quoted:
-        return ""
+        return "", 0
     rows = [markdown_row("", *quoted), markdown_row(*["---"] * (len(quoted) + 1))]
     for condition, metrics in values.items():
-        cells = []
-        for name in quoted:
-            measured = metrics.get(name, [])
-            deviation = statistics.stdev(measured) if len(measured) > 1 else math.nan
-            cells.append(shown_number(name, statistics.fmean(measured) if measured else math.nan, deviation))
-        rows.append(markdown_row(condition, *cells))
-    return "\n".join(rows)
+        rows.append(markdown_row(condition, *(_mean_shown(name, metrics.get(name, [])) for name in quoted)))
+    return "\n".join(rows), len(measured)
 
 
-def _margin(run: FinishedRun) -> tuple[str, float, float, int] | None:
+def _margin(run: FinishedRun) -> tuple[str, float, float, str] | None:
     """
     A share that the card quotes, with half the width of its 95 % interval (normal approximation), both in percent, and
-    the number of test samples; None where there is no such metric.
+    of which test samples it is; None where there is no such metric.
     """
-    count = run.record["data"]["splits"].get("test", 0)
+    count, what = run.record["data"]["splits"].get("test", 0), "test clips"
     for name in SHARES:
         share = run.metric("test", name)
-        if share is not None and count:
-            return name, 100 * share, 196 * math.sqrt(share * (1 - share) / count), count
+        if name == "acc6":
+            table = run.predictions["test"]
+            there = np.any([table[column].to_numpy() > 0 for column in reference_names(run.target)], axis=0)
+            count, what = int(there.sum()), "test clips with an emotion"
+        if _defined(share) and count:
+            return name, 100 * share, 196 * math.sqrt(share * (1 - share) / count), f"{count:,} {what}"
     return None
 
 
@@ -327,7 +315,21 @@ def _cost(run: FinishedRun) -> dict[str, Any]:
     }
 
 
-def _defined(value: float | None) -> bool:
+def _hardware(machine: dict[str, Any]) -> str:
+    parts = [f"{machine['processes']} x {machine['gpu']}"] if machine["gpu"] else []
+    parts += [machine["processor"], f"{machine['cores']} cores ({machine['threads']} threads used)"]
+    parts += [f"{machine['memory_gib']} GiB of memory"] if machine["memory_gib"] else []
+    return prose(", ".join(parts))
+
+
+def _mean_shown(name: str, values: Sequence[float]) -> str:
+    """Mean and sample standard deviation; "-" where one of them is not defined: the others' mean is another number."""
+    if not values or not all(map(_defined, values)):
+        return "-"
+    return shown_number(name, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
+
+
+def _defined(value: float | None) -> TypeGuard[float]:
     """Some results are not, such as the recall of an emotion that no sample of a split has."""
     return value is not None and math.isfinite(value)
 
@@ -339,6 +341,10 @@ def _number(value: float | None) -> float:
 def _public_name(place: str | None) -> str | None:
     """A card is public: of a file or folder on this machine it has the name, not where it lies."""
     return Path(place).name if place is not None and Path(place).is_absolute() else place
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
 def _listed(words: list[str]) -> str:

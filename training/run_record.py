@@ -47,8 +47,10 @@ class TrainingRecorder(TrainerCallback, ExportableState):
         self.tracker = None
 
     def on_train_begin(self, args, state, control, **kwargs):
-        saved = (state.stateful_callbacks or {}).get(type(self).__name__, {}) if state.global_step > 0 else {}
-        before = saved.get("attributes", {"seconds": 0.0, "energy_kwh": 0.0})
+        before = {"seconds": 0.0, "energy_kwh": 0.0}
+        if state.global_step > 0:
+            saved = (state.stateful_callbacks or {}).get(type(self).__name__, {})
+            before = saved.get("attributes", {"seconds": 0.0, "energy_kwh": None})
         self.tracker = _energy_tracker() if state.is_world_process_zero else None
         self.seconds = before["seconds"]
         # A part that nobody measured makes the sum unknown.
@@ -74,8 +76,9 @@ class TrainingRecorder(TrainerCallback, ExportableState):
         now = time.perf_counter()
         self.seconds, self.since = self.seconds + now - self.since, now
         if self.tracker is not None:
-            energy = self.tracker.stop_task().energy_consumed
-            self.energy_kwh = None if self.energy_kwh is None else self.energy_kwh + energy
+            measured = self.tracker.stop_task()  # None where it could not start
+            known = self.energy_kwh is not None and measured is not None
+            self.energy_kwh = self.energy_kwh + measured.energy_consumed if known else None
 
     def stage(self, state: TrainerState) -> dict[str, Any]:
         """
