@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModel
 
 from processing.pipeline_multimodal_sentiment import TASK, MultimodalSentimentPipeline
 from publishing.stranger import StrangerError, ask
+from training.card_pictures import DRAWN
 from training.card_words import EXAMPLE_TEXT
 from training.finished_run import RECIPE_FILE, RESULTS_FILE, SEED_PREFIX, FinishedRun
 from training.model_card import public_recipe, write_card
 from training.remote_code import write_checkpoint
 
-# What an earlier upload may have left that is not in the folder any more.
-STALE = ("*.py", "*.json", "*.safetensors", "*.png", "*.txt", "*.model", "*.bin")
+# What an earlier upload may have left that is not in the folder any more: code, weights, tokenizers, pictures.
+STALE = (
+    *("*.py", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "*.model", "vocab.*", "merges.txt"),
+    *("special_tokens_map.json", "added_tokens.json", "training.png", "predictions.png", *DRAWN),
+)
 VOCABULARIES = ("tokenizer.json", "vocab.json")  # in which any string may be a word
 
 # Loads a checkpoint in every way that users do, and answers with the bits of the outputs.
@@ -87,10 +93,13 @@ def check_weights(folder: Path) -> None:
     if not files:
         raise ValueError(f"{folder} has no model.safetensors; weights of other formats are not published.")
     for file in files:
-        with safe_open(file, "pt") as weights:
-            for name in weights.keys():  # noqa: SIM118  (not a dictionary)
-                if not torch.isfinite(weights.get_tensor(name)).all():
-                    raise ValueError(f"`{name}` in {file} is not finite: the training diverged. Train it again.")
+        try:
+            with safe_open(file, "pt") as weights:
+                for name in weights.keys():  # noqa: SIM118  (not a dictionary)
+                    if not torch.isfinite(weights.get_tensor(name)).all():
+                        raise ValueError(f"`{name}` in {file} is not finite: the training diverged. Train it again.")
+        except SafetensorError as error:
+            raise ValueError(f"{file} is not a whole safetensors file ({error}); copy the run again.") from None
 
 
 def check_private(run: FinishedRun, folder: Path) -> None:
@@ -98,6 +107,13 @@ def check_private(run: FinishedRun, folder: Path) -> None:
     Raises:
         ValueError: where a file that would be published says where something lies on this machine.
     """
+    settings = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
+    for value in (*_strings(public_recipe(run).to_dict()), *_strings(settings)):
+        if value.startswith(("/", "~/")) and len(Path(value).parts) > 1:
+            raise ValueError(
+                f"recipe and processor would publish the path {value} of this machine. Train with a relative path, or "
+                "take it out of the run's files."
+            )
     places = [run.path, Path.home(), Path.cwd()]
     places += [Path(place).parent for place in (run.recipe.data_file, run.recipe.text_encoder) if place is not None]
     names = sorted({str(place) for place in places if place.is_absolute() and len(place.parts) > 1})
@@ -111,6 +127,18 @@ def check_private(run: FinishedRun, folder: Path) -> None:
                         f"{file.name} would publish the path {name} of this machine: {line[:200]!r}. Train with a "
                         "relative path, or take it out of the run's file."
                     )
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """The strings in nested dictionaries and lists."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _strings(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _strings(one)
 
 
 def check_model(run: FinishedRun, model, folder: Path) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, HfApi, ModelCard, SpaceCard
+import yaml
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.repocard import RepoCard
-from huggingface_hub.utils import filter_repo_objects
 
 Kind = Literal["model", "dataset", "space"]
-CARDS: dict[str, type[RepoCard]] = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
 
 
 def push(
@@ -33,7 +33,8 @@ def push(
         kind: "model", "dataset" or "space".
         private: That nobody else may see it. A repository that exists keeps its visibility.
         message: Of the commit.
-        stale: Patterns of files that go in the same commit unless `folder` has them: those of an earlier upload.
+        stale: Patterns of files that go in the same commit unless `folder` has them: those of an earlier upload. One
+            without a slash is for files that lie in no folder.
 
     Returns:
         The address of the commit; None where nothing had changed.
@@ -54,8 +55,7 @@ def push(
 
 
 def _push(folder: Path, repo_id: str, kind: Kind, private: bool, message: str, stale: list[str]) -> str | None:
-    card = CARDS[kind].load(folder / "README.md")
-    card.validate(repo_type=kind)
+    card = _checked_card(folder / "README.md", kind)
     api = HfApi()
     sdk = card.data.to_dict().get("sdk") if kind == "space" else None
     repo = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
@@ -68,7 +68,7 @@ def _push(folder: Path, repo_id: str, kind: Kind, private: bool, message: str, s
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
     files = {name: file for name, file in files.items() if not any(part.startswith(".") for part in Path(name).parts)}
     there = set(api.list_repo_files(repo.repo_id, repo_type=kind, revision=info.sha))
-    gone = list(filter_repo_objects(there - set(files), allow_patterns=stale)) if stale else []
+    gone = [name for name in there - set(files) if any(_matches(name, pattern) for pattern in stale)]
     # Not `upload_folder`, which makes several commits of a large folder.
     commit = api.create_commit(
         repo.repo_id,
@@ -81,6 +81,19 @@ def _push(folder: Path, repo_id: str, kind: Kind, private: bool, message: str, s
         parent_commit=info.sha,  # whoever else has pushed meanwhile keeps what they did
     )
     return None if commit.oid == info.sha else commit.commit_url
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) and ("/" in pattern or "/" not in name)
+
+
+def _checked_card(file: Path, kind: Kind) -> RepoCard:
+    try:
+        card = RepoCard.load(file)  # as it is: ModelCard and its like mend what the Hub would refuse
+    except yaml.YAMLError as error:
+        raise ValueError(f"The header of {file} is not YAML: {error}") from None
+    card.validate(repo_type=kind)
+    return card
 
 
 def _not_uploaded(folder: str | Path, repo_id: str, error: Exception) -> ConnectionError:

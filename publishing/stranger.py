@@ -10,12 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# What a program begins with: no way to the project, which a development install offers to every process. Its arguments
-# are the project's folder and the question.
+# What a program begins with: no way to the project, which a development install offers to every process. Its argument
+# is the project's folder, and its input the question, for which an argument may be too short.
 ALONE = """
 import importlib, json, os, sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in repr(finder)]
-project, question = sys.argv[1], json.loads(sys.argv[2])
+project, question = sys.argv[1], json.load(sys.stdin)
 sys.path[:] = [place for place in sys.path if os.path.realpath(place or ".") != project]
 for name in ("configuration", "modeling", "processing", "training", "publishing"):
     try:
@@ -25,6 +25,8 @@ for name in ("configuration", "modeling", "processing", "training", "publishing"
     sys.exit(f"a module `{name}` can be imported outside of the project: rename it, or take it off the path")
 """
 PROJECT = Path(__file__).resolve().parent.parent
+# Settings of a user's Python, token and caches.
+USERS = ("PYTHON", "HF_", "HUGGINGFACE", "HUGGING_FACE_", "TRANSFORMERS_", "DATASETS_")
 
 
 class StrangerError(ValueError):
@@ -49,7 +51,7 @@ def ask(script: str, question: Any, timeout: float = 900) -> Any:
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HF_"))}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(USERS)}
         environment |= {
             "HF_HOME": str(place / "home"),
             "HF_MODULES_CACHE": str(place / "modules"),
@@ -60,7 +62,9 @@ def ask(script: str, question: Any, timeout: float = 900) -> Any:
         program = f"{ALONE}\n{script}\nopen({str(answer)!r}, 'w').write(json.dumps(answer))\n"
         try:
             finished = subprocess.run(
-                [sys.executable, "-I", "-c", program, str(PROJECT), json.dumps(question)],
+                # Without byte code, which would be written into the folder that is published.
+                [sys.executable, "-I", "-B", "-c", program, str(PROJECT)],
+                input=json.dumps(question),
                 env=environment,
                 cwd=place / "empty",
                 capture_output=True,

@@ -95,7 +95,8 @@ def run_alone(program, arguments, tmp_path, packages=None, hub=None):
     (tmp_path / "elsewhere").mkdir(exist_ok=True)
     first = f"import sys\nsys.path[:0] = {[str(folder) for folder in packages or ()]}\n"
     finished = subprocess.run(
-        [sys.executable, "-I", "-c", first + ALONE + program, str(PROJECT), json.dumps(arguments)],
+        [sys.executable, "-I", "-c", first + ALONE + program, str(PROJECT)],
+        input=json.dumps(arguments),
         env=environment,
         cwd=tmp_path / "elsewhere",
         capture_output=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import math
 import os
 import platform
 import sys
@@ -122,6 +123,7 @@ def history(state: TrainerState) -> list[dict[str, float | None]]:
                 if name.startswith("eval_") and not name.endswith(("_runtime", "_per_second"))
             }
             entries.append({"epoch": entry["epoch"], "loss": None if loss is None else float(loss), **metrics})
+            loss = None
     return entries
 
 
@@ -200,9 +202,9 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def without_nan(value: Any) -> Any:
-    """JSON has no NaN: None stands for it."""
+    """JSON has neither NaN nor infinities: None stands for them."""
     if isinstance(value, dict):
         return {key: without_nan(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [without_nan(one) for one in value]
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
