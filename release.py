@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import ModelCard
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
@@ -28,7 +29,9 @@ import plot_labels
 import plot_masks
 import publish
 import robustness
+from datasets_scripts import MODALITIES
 from publishing.model_folder import find_run
+from training.files import whole_file
 from training.finished_run import FinishedRun
 from training.grid import expand
 from training.label_callback import HISTORY_FILE
@@ -60,11 +63,10 @@ def main(arguments: list[str]) -> int:
     for name, release in releases.items():
         if not (Path(options.data) / release["data_file"]).is_file():
             raise FileNotFoundError(f"--data {options.data} has no {release['data_file']}, which {name} is trained on.")
-    made: dict[str, FinishedRun] = {}
     for name, release in releases.items():
-        made |= make(name, release, options)
-    write_index(Path(options.cards), made)
-    print(f"{len(made)} cards in {options.cards}.")
+        make(name, release, options)
+        write_index(Path(options.cards))
+    print(f"The cards are in {options.cards}.")
     return 0
 
 
@@ -85,13 +87,8 @@ def read_releases(path: Path, only: list[str] | None) -> dict[str, dict[str, Any
     return {name: release for name, release in releases.items() if only is None or name in only}
 
 
-def make(name: str, release: dict[str, Any], options: argparse.Namespace) -> dict[str, FinishedRun]:
-    """
-    Trains a release's systems, measures their robustness, builds their folders and copies their cards.
-
-    Returns:
-        By name of the checkpoint, the run that it is of.
-    """
+def make(name: str, release: dict[str, Any], options: argparse.Namespace) -> None:
+    """Trains a release's systems, measures their robustness, builds their folders and copies their cards."""
     folder, grid = Path(options.output_dir) / name, str(ROOT / release["grid"])
     data_file = str(Path(options.data) / release["data_file"])
     encoder = [] if options.text_encoder is None else ["--text_encoder", options.text_encoder]
@@ -102,7 +99,6 @@ def make(name: str, release: dict[str, Any], options: argparse.Namespace) -> dic
         )
     noise = [str(probability) for probability in release["noise"]]
     robustness.main([str(folder), "--data_file", data_file, "--noise", *noise])
-    made = {}
     for variant in expand([grid], ["--data_file", data_file, *encoder], release["corpus"]):
         run = find_run(folder / variant.folder)
         checkpoint = f"{run.config.model_type.replace('_', '-')}-{name}"
@@ -112,8 +108,6 @@ def make(name: str, release: dict[str, Any], options: argparse.Namespace) -> dic
         repo_id = f"{options.organisation}/{checkpoint}"
         publish.main([str(folder / variant.folder), "--repo_id", repo_id, "--dry_run", str(published)])
         copy_card(published, Path(options.cards) / checkpoint)
-        made[checkpoint] = run
-    return made
 
 
 def draw(run: FinishedRun, data_file: str) -> None:
@@ -132,19 +126,22 @@ def copy_card(published: Path, folder: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def write_index(cards: Path, made: dict[str, FinishedRun]) -> None:
-    """`README.md` of the folder of cards: a row per checkpoint, with its own results on the test split."""
-    metrics = [name for name in QUOTED if any(run.metric("test", name) is not None for run in made.values())]
-    header = ["checkpoint", "architecture", "trained on", "modalities", "parameters", *metrics]
+def write_index(cards: Path) -> None:
+    """`README.md` of the folder of cards: a row per card in it, with its results on the test split."""
+    found = {file.parent.name: ModelCard.load(file) for file in sorted(cards.glob(f"*/{CARD_FILE}"))}
+    scored = {name: card.data.eval_results or [] for name, card in found.items()}
+    results = {name: {one.metric_type: one.metric_value for one in scores} for name, scores in scored.items()}
+    metrics = [name for name in QUOTED if any(name in scores for scores in results.values())]
+    header = ["checkpoint", "trained on", "modalities", *metrics]
     rows = [markdown_row(*header), markdown_row(*["---"] * len(header))]
-    for name, run in made.items():
-        numbers = {metric: run.metric("test", metric) for metric in metrics}
-        cells = [f"[{name}]({name}/{CARD_FILE})", run.config.display_name, run.record["data"]["name"]]
-        cells += [", ".join(run.config.modalities), f"{run.results['parameters']:,}"]
-        shown = [shown_number(metric, math.nan if value is None else value) for metric, value in numbers.items()]
-        rows.append(markdown_row(*cells, *shown))
+    for name, card in found.items():
+        dataset = next((one.dataset_name for one in scored[name]), "")
+        modalities = ", ".join(modality for modality in MODALITIES if modality in (card.data.tags or []))
+        shown = [shown_number(metric, results[name].get(metric, math.nan)) for metric in metrics]
+        rows.append(markdown_row(f"[{name}]({name}/{CARD_FILE})", dataset, modalities, *shown))
     text = INDEX.read_text(encoding="utf-8").replace("{{ table }}", "\n".join(rows))
-    (cards / CARD_FILE).write_text(text, encoding="utf-8")
+    with whole_file(cards / CARD_FILE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
