@@ -346,7 +346,7 @@ def card_code(folder):
     card = (folder / "README.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", card, re.DOTALL | re.MULTILINE)
     assert len(blocks) == 2
-    assert all(f'"org/{folder.name}", trust_remote_code=True' in block for block in blocks)
+    assert all(f'name = "org/{folder.name}"' in block for block in blocks)
     return blocks
 
 

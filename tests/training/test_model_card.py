@@ -110,7 +110,7 @@ def test_code_of_every_kind_of_checkpoint(modalities, tokens, tmp_path):
     assert_sound(text)
     pipeline, by_hand = code_blocks(text)
     for block in (pipeline, by_hand):
-        assert '"org/a-model", trust_remote_code=True' in block
+        assert 'name = "org/a-model"' in block and "name, trust_remote_code=True" in block
         assert ("import numpy as np" in block) == ("np." in block)
     reads_tokens = tokens and "text" in modalities
     assert ('predict("' in pipeline) == ('processor(text=["' in by_hand) == reads_tokens
@@ -140,13 +140,13 @@ def test_the_example_says_what_comes_out(target, tokens, tmp_path):
 
 
 def test_the_example_of_a_checkpoint_without_a_name_on_the_hub(tmp_path):
-    assert 'model="run"' in text_of(made_run(tmp_path / "run"))
+    assert 'name = "run"' in text_of(made_run(tmp_path / "run"))
     for name in ('it"s', "it's", "back\\slash"):
         text = text_of(made_run(tmp_path / name))
         assert_sound(text)
-        calls = [node for block in code_blocks(text) for node in ast.walk(ast.parse(block)) if type(node) is ast.Call]
-        words = {node.value for call in calls for node in ast.walk(call) if type(node) is ast.Constant}
-        assert name in words
+        for block in code_blocks(text):
+            given = [node.value for node in ast.walk(ast.parse(block)) if type(node) is ast.Assign]
+            assert name in {value.value for value in given if type(value) is ast.Constant}
 
 
 # Metadata.
