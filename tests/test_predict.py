@@ -14,6 +14,7 @@ from training.corpus import load_corpus
 from training.factory import build_model, build_processor
 from training.prediction import reference_names
 from training.recipe import Recipe
+from training.remote_code import write_checkpoint
 from training.run_folder import RunFolder
 from training.targets import Target
 
@@ -102,9 +103,8 @@ def checkpoint(request, tmp_path_factory):
     processor = build_processor(recipe, corpus, "raw_text")
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("checkpoint") / "run"
-    folder = RunFolder(path, recipe)
-    folder.claim()
-    folder.finish(build_model(recipe, processor), processor, {}, {}, "")
+    RunFolder(path, recipe).claim()
+    write_checkpoint(path, build_model(recipe, processor), processor)
     return str(path), Target(request.param), corpus.splits["test"]
 
 
