@@ -54,11 +54,13 @@ def lines_of(axis):
 
 
 def test_training_is_drawn(tmp_path):
+    pyplot.close("all")  # whatever other tests have left open
     assert_picture(draw_training(made_run(tmp_path / "run"), tmp_path), tmp_path)
     assert not pyplot.get_fignums()
 
 
 def test_predictions_are_drawn(tmp_path):
+    pyplot.close("all")
     picture = draw_predictions(made_run(tmp_path / "run"), tmp_path)
     assert_picture(picture, tmp_path)
     assert "12 test samples" in picture[1]
