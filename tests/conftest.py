@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel
 
 import train
 from training.factory import word_tokenizer
+from training.progress import EpochLine
 
 torch.set_num_threads(1)  # the models here are so small that more threads only wait for each other
 
@@ -45,6 +46,23 @@ TINY_RECIPE = {
         "use_cpu": True,
     },
 }
+
+
+class KilledError(Exception):
+    pass
+
+
+def killed_run(monkeypatch, arguments, step):
+    """Trains until a step, where the process dies."""
+
+    def die(self, args, state, control, **kwargs):
+        if state.global_step == step:
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochLine, "on_step_end", die, raising=False)
+        with pytest.raises(KilledError):
+            train.main(arguments)
 
 
 @pytest.fixture

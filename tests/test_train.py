@@ -16,9 +16,8 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
 import train
-from tests.conftest import tiny_text_encoder
+from tests.conftest import killed_run, tiny_text_encoder
 from training.label_generation import SelfMMLabelGenerator
-from training.progress import EpochLine
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -103,21 +102,6 @@ def test_the_resolved_recipe_runs_again_to_the_same_result(tiny_recipe, tmp_path
     train.main([tiny_recipe(), "--output_dir", str(tmp_path / "a"), "--num_train_epochs", "2"])
     train.main([str(tmp_path / "a" / "recipe.yaml"), "--output_dir", str(tmp_path / "b")])
     assert_same_run(tmp_path / "a", tmp_path / "b")
-
-
-class KilledError(Exception):
-    pass
-
-
-def killed_run(monkeypatch, arguments, step):
-    def die(self, args, state, control, **kwargs):
-        if state.global_step == step:
-            raise KilledError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(EpochLine, "on_step_end", die, raising=False)
-        with pytest.raises(KilledError):
-            train.main(arguments)
 
 
 @pytest.mark.parametrize("step", [3, 6, 9, 13], ids=lambda step: f"killed_at_{step}")

@@ -55,21 +55,6 @@ FILES = {
 LARGE = {"model.safetensors", "plots/loss.png"}
 
 
-@pytest.fixture
-def hub():
-    with LocalHub() as hub, hub.online():
-        yield hub
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for name, content in FILES.items():
-        path = tmp_path / "folder" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return tmp_path / "folder"
-
-
 def created(hub, name="org/name", kind="model", files=None):
     """A repository of the Hub, made by a client, with files that were committed directly."""
     HfApi().create_repo(name, repo_type=kind, space_sdk="gradio" if kind == "space" else None)

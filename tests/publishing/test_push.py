@@ -4,7 +4,6 @@ import pytest
 from huggingface_hub import HfApi
 
 from publishing.push import push
-from tests.local_hub import LocalHub
 
 # The client itself hands over open files in a way that its HTTP library does not like.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -29,20 +28,10 @@ STEPS = {
 }
 
 
-@pytest.fixture
-def hub(monkeypatch):
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """The client waits between its tries."""
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    with LocalHub() as hub, hub.online():
-        yield hub
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for name, content in FILES.items():
-        path = tmp_path / "folder" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return tmp_path / "folder"
 
 
 def sent(folder, repo_id="org/name", private=False, stale=("*.py", "model*.safetensors")):

@@ -16,9 +16,9 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 import train
 from datasets_scripts import EMOTIONS, MODALITIES
+from tests.conftest import killed_run
 from training import run_record
 from training.corpus import Corpus
-from training.progress import EpochLine
 from training.run_record import (
     RECORD_FILE,
     TrainingRecorder,
@@ -200,29 +200,14 @@ def test_the_real_codecarbon_measures_and_leaves_nothing(tmp_path, monkeypatch, 
 # Through real trainings.
 
 
-class KilledError(Exception):
-    pass
-
-
 SAVING = ("--eval_strategy", "steps", "--eval_steps", "2", "--save_strategy", "steps", "--save_steps", "2")
-
-
-def killed(monkeypatch, arguments, step):
-    def die(self, args, state, control, **kwargs):
-        if state.global_step == step:
-            raise KilledError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(EpochLine, "on_step_end", die, raising=False)
-        with pytest.raises(KilledError):
-            train.main(arguments)
 
 
 def test_a_run_that_was_stopped_sums_up_what_its_parts_took(stand_in, ticks, tiny_recipe, tmp_path, monkeypatch):
     """Every look at the clock is a second and every task the same energy: both count the parts that are measured."""
     recipe, out = tiny_recipe(label_generation="none"), tmp_path / "run"
     arguments = [recipe, *SAVING, "--num_train_epochs", "2", "--output_dir", str(out)]
-    killed(monkeypatch, arguments, 7)
+    killed_run(monkeypatch, arguments, 7)
     before = stand_in.tasks
     saved = json.loads((out / "checkpoint-6" / "trainer_state.json").read_text())
     assert saved["stateful_callbacks"]["TrainingRecorder"]["attributes"] == {
@@ -245,7 +230,7 @@ def test_a_run_that_was_stopped_without_codecarbon(stand_in, ticks, tiny_recipe,
     arguments = [recipe, *SAVING, "--num_train_epochs", "2", "--output_dir", str(out)]
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "codecarbon", None)
-        killed(patch, arguments, 7)
+        killed_run(patch, arguments, 7)
     train.main([*arguments, "--resume_from_checkpoint", "true"])
     assert stand_in.tasks > 0
     assert read_record(out)["stages"][0]["energy_kwh"] is None
