@@ -1,28 +1,37 @@
 """
-Predicts with a trained checkpoint: a table of samples, or one text.
+Predicts with a trained checkpoint: a table of samples, one text, or one video or sound file.
 
     python predict.py runs/mosi --data_file unaligned_50.pkl --split test --output predictions.parquet
     python predict.py runs/mosi --text "I did not expect to like it, but I did."
     python predict.py runs/quickstart --split test --limit 5
+    python predict.py runs/mine --video clip.mp4 --transcript clip.srt --drop audio
 
 Without --data_file it reads the data that the folder's recipe.yaml names. The table has the columns id, label,
 prediction and, where the sample has the modality, text_prediction, audio_prediction and vision_prediction. Of a
 checkpoint that predicts classes or emotions, a probability of each stands in place of the prediction.
+
+Of a video or sound file, features are extracted as those that the checkpoint was trained on were, where it names their
+extractors. What comes out is the sentiment overall, of each modality alone and over time, what each modality adds, and
+the transcript; --output writes all of it as JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
 from datasets_scripts import MODALITIES, SPLITS
+from processing import MultimodalSentimentPipeline
+from processing.pipeline_multimodal_sentiment import ANALYSIS
+from training.answer_text import answer_as_text
 from training.checkpoint import load_checkpoint, load_data, text_column
 from training.corpus import prepare_split
 from training.files import whole_file
@@ -35,19 +44,37 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("folder", help="a checkpoint: the folder of a run, or an id on the Hub")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--text", help="one sample that has text and nothing else")
+    source.add_argument("--video", help="one video file")
+    source.add_argument("--audio", help="one sound file")
     source.add_argument("--data_file", help="a source of data or a prepared folder, see prepare_data.py")
     parser.add_argument("--split", default="test", choices=SPLITS)
-    parser.add_argument("--output", help="where to write the table, a .parquet file; printed where not given")
+    parser.add_argument(
+        "--output", help="where to write the table, a .parquet file, or the analysis, JSON; printed where not given"
+    )
     parser.add_argument("--limit", type=int, help="only the first so many samples of the split")
     parser.add_argument("--batch_size", type=int, default=32)
-    return parser.parse_args(arguments)
+    media = parser.add_argument_group("of --video and --audio")
+    media.add_argument("--transcript", help="what is said: text, or a .txt, .srt or .vtt file")
+    media.add_argument("--transcriber", help="a speech recognition model: a folder, or an id on the Hub")
+    asked = parser.add_argument_group("of --video, --audio and --text")
+    asked.add_argument("--drop", nargs="+", choices=MODALITIES, help="modalities that the model does not get")
+    asked.add_argument("--window", type=float, help="seconds that a prediction of the timeline sees; 4 by default")
+    asked.add_argument("--stride", type=float, help="seconds from one of them to the next; 1 by default")
+    asked.add_argument("--noise", type=float, help="probability of noise on every feature and word")
+    asked.add_argument("--words", action=argparse.BooleanOptionalAction, help="what each word adds")
+    options = parser.parse_args(arguments)
+    one = options.text is not None or options.video is not None or options.audio is not None
+    for name in ("transcript", "transcriber", *ANALYSIS):
+        if getattr(options, name, None) is not None and not one:
+            parser.error(f"--{name} is for one sample: --video, --audio or --text; of a split see robustness.py")
+    return options
 
 
 def main(arguments: list[str]) -> None:
     options = parse(arguments)
     model, processor = load_checkpoint(options.folder)
-    if options.text is not None:
-        predict_text(model, processor, options.text)
+    if options.text is not None or options.video is not None or options.audio is not None:
+        predict_one(MultimodalSentimentPipeline(model=model, processor=processor), options)
         return
 
     corpus, recipe = load_data(options.folder, options.data_file)
@@ -70,19 +97,17 @@ def main(arguments: list[str]) -> None:
         print(", ".join(f"{name} {value:.4f}" for name, value in table_metrics(table, target).items()))
 
 
-def predict_text(model, processor, text: str) -> None:
-    with torch.no_grad():
-        outputs = model(**processor(text=text).to(model.device))
-    target = Target(model.config.target)
-    if target.name != "sentiment":
-        scores = target.scores(outputs.logits.float().cpu().numpy())[0]
-        for name, score in sorted(zip(model.config.output_names, scores, strict=True), key=lambda pair: -pair[1]):
-            print(f"{name} {score:.3f}")
-        return
-    low, high = model.config.label_range
-    print(f"sentiment {outputs.logits.item():+.3f} (from {low:g} to {high:g})")
-    if outputs.text_logits is not None:
-        print(f"of the text alone {outputs.text_logits.item():+.3f}")
+def predict_one(pipe: MultimodalSentimentPipeline, options: argparse.Namespace) -> None:
+    """One text, or one clip with what its parts say."""
+    names = ("text", "video", "audio", "transcript", "transcriber", *ANALYSIS)
+    given: dict[str, Any] = {name: getattr(options, name, None) for name in names}
+    answer = pipe(**{name: value for name, value in given.items() if value is not None})
+    if options.output is None:
+        print(answer_as_text(answer))
+    else:
+        with whole_file(options.output) as temporary:
+            temporary.write_text(json.dumps(answer, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        print(f"The answer is in {options.output}")
 
 
 def as_text(table: pa.Table, rows) -> str:

@@ -1,12 +1,13 @@
-"""The `transformers` pipeline: from text, feature arrays or rows to a sentiment or emotions, with their names."""
+"""The `transformers` pipeline: from media, text, feature arrays or rows to a sentiment or emotions."""
 
 # The base class declares parameters by `**kwargs`, which no pipeline has.
 # mypy: disable-error-code="override"
 
 from __future__ import annotations
 
-import difflib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,27 @@ from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 from transformers.utils import logging
 
 from configuration.configuration_multimodal import MODALITIES
+from processing.clip_analysis import AnalysisOptions, SampleAnalysis, deviations, noisy
+from processing.feature_extraction import FeatureSequence
+from processing.feature_noise import Noise
+from processing.pipeline_rows import (
+    ANALYSIS,
+    ANALYSIS_BATCH_SIZE,
+    INPUTS,
+    MEDIA,
+    SEQUENCES,
+    as_columns,
+    faces,
+    is_media,
+    named_masks,
+    notes_on_text,
+    read_media,
+    refuse_unknown_columns,
+)
 
 logger = logging.get_logger(__name__)
 
 TASK = "multimodal-sentiment-analysis"
-SEQUENCES = tuple(f"{modality}_values" for modality in MODALITIES)
-INPUTS = ("text", "input_ids", "token_type_ids", *SEQUENCES)
-# Columns of a corpus that are no inputs.
-IGNORED = ("id", "label", *(f"{modality}_label" for modality in MODALITIES), "emotions")
 MASKS = {"text": "attention_mask", "audio": "audio_attention_mask", "vision": "vision_attention_mask"}
 
 
@@ -35,6 +49,8 @@ class MultimodalSentimentPipeline(Pipeline):
     ```python
     pipe = pipeline("multimodal-sentiment-analysis", model="org/name", trust_remote_code=True)
     pipe("what a film")
+    pipe("clip.mp4")
+    pipe(video="clip.mp4", transcript="clip.srt", window=4.0, drop=["audio"])
     pipe({"text": "what a film", "audio_values": audio, "vision_values": vision})  # arrays (steps, features)
     pipe(text="what a film", audio_values=audio)
     pipe([row, row, row], batch_size=2)
@@ -46,6 +62,11 @@ class MultimodalSentimentPipeline(Pipeline):
     that the sample lacks the modality. Of several forms of the text that which the checkpoint reads is taken, and
     `text` before `input_ids`. `id` and the labels of a corpus (`label`, `text_label`, `audio_label`, `vision_label`,
     `emotions`) are ignored. Features are normalised by the processor: give them as they were extracted.
+
+    Media come as the path of a video or sound file, or as `video` and `audio`, with what is said as `transcript` (text,
+    or a .txt, .srt or .vtt file) or with a `transcriber`, a speech recognition model. The features are extracted as
+    those that the checkpoint was trained on were. Media, and rows for which one of its options is given, are analysed:
+    the answer has more entries, below.
 
     What comes out depends on the checkpoint's `target`:
 
@@ -61,6 +82,19 @@ class MultimodalSentimentPipeline(Pipeline):
 
     `text`, `audio` and `vision` are the predictions from one modality alone, in the form of the prediction itself (a
     number where that is one), and None where the architecture has none or the sample lacks the modality.
+
+    An analysis has these entries, too:
+
+    - `seconds` (None without media), `transcript`: `{"text": ..., "timing": "words", "words": [{"text": "what",
+      "start": 0.1, "end": 0.3, "contribution": 0.02}, ...]}`, or None;
+    - `timeline`: `[{"start": 0.0, "end": 4.0, "score": 1.2, ...}, ...]`, a prediction for each window in which there
+      is anything;
+    - `contributions`: by modality, how much higher the score is with it than without it; of classes and emotions the
+      probability of the one that is most probable with all. A word's contribution is the same for the word;
+    - `faces`: `[{"time": 0.1, "box": [left, top, width, height]}, ...]`, in seconds and parts of the picture;
+    - `masks`: of MMLatch, by modality, `{"times": [...], "values": [...]}`: the mean feedback mask of each step, and
+      for text `tokens` in place of times; None otherwise;
+    - `notes`: what a person should know, a sentence each.
 
     Args:
         model ([`PreTrainedModel`]): A model of this collection.
@@ -89,7 +123,7 @@ class MultimodalSentimentPipeline(Pipeline):
             raise ValueError("`processor` must be the checkpoint's; load it with `AutoProcessor.from_pretrained`.")
         self.model.eval()  # dropout is for training
 
-    def __call__(self, inputs=None, *, batch_size=None, num_workers=None, threshold=None, **columns):
+    def __call__(self, inputs=None, *, batch_size=None, num_workers=None, threshold=None, **others):
         """
         Args:
             inputs (`str`, `dict`, or many of them):
@@ -97,21 +131,33 @@ class MultimodalSentimentPipeline(Pipeline):
             batch_size (`int`, *optional*, defaults to 1): Rows that the model reads at a time.
             num_workers (`int`, *optional*, defaults to 0): Processes that prepare rows.
             threshold (`float`, *optional*): As of the pipeline.
-            columns: The columns of one row, in place of `inputs`.
+            drop, window, stride, words, noise, seed (*optional*): What an analysis asks; see [`AnalysisOptions`].
+            transcript, transcriber, sampling_rate, start, stop, limits, progress (*optional*): Of media; see
+                [`MultimodalProcessor.extract`].
+            others: The columns of one row, or its media, in place of `inputs`.
 
         Returns:
-            A dictionary for one row, a list of them for a list, and an iterator, which reads as it goes, for the rest.
+            A dictionary for one row, a list of them for a list, and an iterator, which reads as it goes, for the rest:
+            media in those are predicted, but not analysed.
         """
-        if columns:
-            _refuse_unknown_columns(columns)
+        refuse_unknown_columns(others, (*INPUTS, *MEDIA, *ANALYSIS))
+        asked = {name: others.pop(name) for name in (*MEDIA[2:], *ANALYSIS) if name in others}
+        if others:
             if inputs is not None:
-                raise ValueError(f"Give a row or its columns, not both; {', '.join(columns)} came beside a row.")
-            inputs = columns
+                raise ValueError(f"Give a row or its columns, not both; {', '.join(others)} came beside a row.")
+            inputs = others
         options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers}
         if threshold is not None:
             options["threshold"] = threshold
-        if isinstance(inputs, (str, Mapping)):
-            return super().__call__([_Row(None, inputs)], **options)[0]
+        if isinstance(inputs, (str, os.PathLike, Mapping)):
+            row = as_columns(inputs)
+            if asked or is_media(row):
+                return self._analyse(row, asked, {**options, "batch_size": batch_size or ANALYSIS_BATCH_SIZE})
+            return super().__call__([_Row(None, row)], **options)[0]
+        if isinstance(inputs, (list, tuple)) and (asked or any(is_media(row) for row in inputs)):
+            return [self._one_of_many(_Row(i, row), {**asked, **options}) for i, row in enumerate(inputs)]
+        if asked:
+            raise ValueError(f"`{next(iter(asked))}` is asked of one row or a list; got {type(inputs).__name__}.")
         indexed = isinstance(inputs, Sized) and hasattr(inputs, "__getitem__")
         if not (indexed or isinstance(inputs, Iterable)) or isinstance(inputs, (bytes, np.ndarray, torch.Tensor)):
             raise ValueError(
@@ -127,9 +173,10 @@ class MultimodalSentimentPipeline(Pipeline):
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
-    def _sanitize_parameters(self, threshold: float | None = None):
+    def _sanitize_parameters(self, threshold: float | None = None, masks: bool = False):
+        forward = {"masks": True} if masks else {}
         if threshold is None:
-            return {}, {}, {}
+            return {}, forward, forward
         if self.model.config.problem_type != "multi_label_classification":
             raise ValueError(
                 "`threshold` says which of several labels are present, but this checkpoint predicts "
@@ -137,7 +184,43 @@ class MultimodalSentimentPipeline(Pipeline):
             )
         if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
             raise ValueError(f"`threshold` must be a probability, from 0 to 1; got {threshold!r}.")
-        return {}, {}, {"threshold": threshold}
+        return {}, forward, {"threshold": threshold, **forward}
+
+    def _one_of_many(self, row: _Row, options: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self(row.columns, **options)
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(f"{row}: {error}") from error
+
+    def _analyse(self, row: Mapping, asked: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+        wanted = AnalysisOptions(**{name: asked.pop(name) for name in ANALYSIS if name in asked})
+        clip = None
+        if is_media(row):
+            clip, columns = read_media(self.processor, row, asked)
+            row = columns
+        elif asked:
+            raise ValueError(f"`{next(iter(asked))}` goes with media; give `video` or `audio`, or leave it out.")
+        else:
+            row = {name: value[0] for name, value in self._filled_inputs(row).items()}
+        add_noise = None
+        if wanted.noise > 0:
+            tokenizer = self.processor.tokenizer if self.processor.text_input == "tokens" else None
+            noise = Noise(deviations(row, self.processor), wanted.seed, tokenizer)
+            add_noise = partial(noisy, noise=noise, probability=wanted.noise, processor=self.processor)
+        analysis = SampleAnalysis(row, wanted, clip, self.processor.clip_columns, add_noise)
+        questions = analysis.questions()
+        say = asked.get("progress") or (lambda stage: None)
+        say("Predicting")
+        rows = [_Row(None, question.row) for question in questions]
+        whole = super().__call__(rows[:1], **{**options, "masks": True})
+        rest = super().__call__(rows[1:], **options) if rows[1:] else []
+        masks = whole[0].pop("masks")
+        answer = analysis.answer(questions, [*whole, *rest])
+        answer["seconds"] = None if clip is None else clip.seconds
+        answer["faces"] = faces(clip)
+        answer["masks"] = named_masks(self.processor, masks, questions[0].row, clip)
+        answer["notes"] = [*([] if clip is None else clip.notes), *notes_on_text(self.processor, row)]
+        return answer
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         # The base class pads with what a tokenizer says and wants the same inputs of every row; here rows lack
@@ -157,11 +240,14 @@ class MultimodalSentimentPipeline(Pipeline):
     def preprocess(self, row: _Row) -> dict[str, torch.Tensor]:
         """The model's inputs for one row, each of shape (1, steps) or (1, steps, features)."""
         try:
-            return dict(self.processor(**self._filled_inputs(row.columns)))
+            columns = as_columns(row.columns)
+            if is_media(columns):
+                columns = read_media(self.processor, columns, {})[1]
+            return dict(self.processor(**self._filled_inputs(columns)))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{row}: {error}") from error
 
-    def _forward(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _forward(self, inputs: dict[str, torch.Tensor], masks: bool = False) -> dict[str, torch.Tensor]:
         outputs = self.model(**inputs)
         found = {"logits": outputs.logits.float()}
         for modality, mask in MASKS.items():
@@ -169,10 +255,21 @@ class MultimodalSentimentPipeline(Pipeline):
             if logits is not None and mask in inputs:
                 found[modality] = logits.float()
                 found[f"{modality}_present"] = inputs[mask].bool().any(dim=1)
+            values = outputs.get(f"{modality}_mask_values")
+            if masks and values is not None and mask in inputs and inputs[mask].any():
+                found[f"{modality}_mask"] = values.float().mean(dim=-1)
         return found
 
-    def postprocess(self, outputs: dict[str, torch.Tensor], threshold: float = 0.5) -> dict[str, Any]:
-        """The prediction for one row, whose logits have the shape (1, num_labels)."""
+    def postprocess(
+        self, outputs: dict[str, torch.Tensor], threshold: float = 0.5, masks: bool = False
+    ) -> dict[str, Any]:
+        """
+        The prediction for one row, whose logits have the shape (1, num_labels).
+
+        Args:
+            threshold: Above which an emotion is present.
+            masks: Whether the mean masks of the steps, (1, steps) each, are an entry, too.
+        """
         config = self.model.config
         prediction = self._prediction(outputs["logits"], threshold)
         if config.target == "sentiment":
@@ -184,6 +281,9 @@ class MultimodalSentimentPipeline(Pipeline):
             if modality in outputs and outputs[f"{modality}_present"].item():
                 own = self._prediction(outputs[modality], threshold)
                 prediction[modality] = own["score"] if config.one_number else own
+        if masks:
+            found = {m: outputs[f"{m}_mask"][0].tolist() for m in MODALITIES if f"{m}_mask" in outputs}
+            prediction["masks"] = found or None
         return prediction
 
     def _prediction(self, logits: torch.Tensor, threshold: float) -> dict[str, Any]:
@@ -211,11 +311,7 @@ class MultimodalSentimentPipeline(Pipeline):
 
     def _filled_inputs(self, columns) -> dict[str, list]:
         """The processor's arguments for one sample: those of a row's columns that hold something."""
-        if isinstance(columns, str):
-            columns = {"text": columns}
-        if not isinstance(columns, Mapping):
-            raise ValueError(f"A row must be a text or a dictionary of columns; got {type(columns).__name__}.")
-        _refuse_unknown_columns(columns)
+        refuse_unknown_columns(columns, INPUTS)
         given = {name: _without_torch(columns.get(name)) for name in INPUTS}
         _check_text(given["text"], given["input_ids"], given["token_type_ids"])
         for name in SEQUENCES:
@@ -299,16 +395,6 @@ def _padded(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return batch
 
 
-def _refuse_unknown_columns(columns: Mapping) -> None:
-    for name in columns:
-        if name not in (*INPUTS, *IGNORED):
-            nearest = difflib.get_close_matches(str(name), INPUTS, n=1, cutoff=0.0)[0]
-            raise ValueError(
-                f"`{name}` is not a column that a checkpoint reads; the nearest known one is `{nearest}`. Leave out "
-                "what is no input."
-            )
-
-
 def _without_torch(value):
     """Tensors as arrays, which the processor makes tensors of."""
     return value.detach().float().cpu().numpy() if isinstance(value, torch.Tensor) else value
@@ -323,6 +409,8 @@ def _check_text(text, input_ids, token_type_ids) -> None:
 
 
 def _check_sequence(name: str, values) -> None:
+    if isinstance(values, FeatureSequence):
+        return
     if values is not None and np.ndim(values) != 2 and np.size(values) > 0:
         raise ValueError(f"`{name}` must be one array (steps, features) per row; got the shape {np.shape(values)}.")
     if values is not None and np.ndim(values) == 0:

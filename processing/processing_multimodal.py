@@ -1,6 +1,8 @@
-"""The processor that is saved beside the weights: tokens, padding, masks, normalisation."""
+"""The processor that is saved beside the weights: features from media, tokens, padding, masks, normalisation."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,6 +10,10 @@ from transformers import BatchFeature
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
+
+from processing.feature_extraction import FeatureSequence, difference
+from processing.media_features import EXTRACTORS, ClipFeatures, MediaFeatures
+from processing.media_reading import MediaError, MediaLimits
 
 logger = logging.get_logger(__name__)
 
@@ -25,6 +31,9 @@ class MultimodalProcessor(ProcessorMixin):
             Features per step; None where the checkpoint lacks the modality.
         text_feature_set, audio_feature_set, vision_feature_set (`str`, *optional*):
             What the features are and what extracts them, in words, for whoever brings data of their own.
+        audio_extractor, vision_extractor (`dict`, *optional*):
+            What extracts the features from media: the settings of a `FeatureExtractor`, with its name, rate, options
+            and versions. None where no extractor of this collection makes them.
         max_text_length (`int`, *optional*):
             Tokens, special ones included, beyond which a text is cut; what is cut is reported.
         normalization (`dict`, *optional*):
@@ -42,6 +51,8 @@ class MultimodalProcessor(ProcessorMixin):
         text_feature_set=None,
         audio_feature_set=None,
         vision_feature_set=None,
+        audio_extractor=None,
+        vision_extractor=None,
         max_text_length=None,
         normalization=None,
     ):
@@ -79,6 +90,8 @@ class MultimodalProcessor(ProcessorMixin):
         self.text_feature_set = text_feature_set
         self.audio_feature_set = audio_feature_set
         self.vision_feature_set = vision_feature_set
+        self.audio_extractor = _checked_extractor("audio", audio_extractor, audio_feature_size)
+        self.vision_extractor = _checked_extractor("vision", vision_extractor, vision_feature_size)
         self.max_text_length = max_text_length
         self.normalization = normalization or {}
         if tokenizer is not None:
@@ -97,25 +110,47 @@ class MultimodalProcessor(ProcessorMixin):
         return names
 
     def __call__(
-        self, text=None, audio_values=None, vision_values=None, text_values=None, input_ids=None, token_type_ids=None
+        self,
+        text=None,
+        audio_values=None,
+        vision_values=None,
+        text_values=None,
+        input_ids=None,
+        token_type_ids=None,
+        video=None,
+        audio=None,
+        sampling_rate=None,
+        transcriber=None,
     ):
         """
         One sample or a list of samples; a sample that lacks a modality has None, an empty text or an empty sequence.
 
         Args:
-            text (`str` or list of `str`): Raw text.
+            text (`str` or list of `str`): Raw text; of media, their transcript, or a .txt, .srt or .vtt file.
             input_ids (list of `int` or list of those): The text's token ids, in place of the text.
             token_type_ids (like `input_ids`, *optional*): Segment of each token, where there is more than one.
             text_values, audio_values, vision_values (array (steps, features) or list of those):
                 Sequences without padding.
+            video (path or list of paths): Video files, in place of features. Sound, pictures and, with a
+                `transcriber`, words come from them, as far as the checkpoint reads them.
+            audio (path, array or list of those): Sound files, or samples with their `sampling_rate`.
+            sampling_rate (`int`, *optional*): Samples per second of `audio` that comes as arrays.
+            transcriber (`str` or `Transcriber`, *optional*): A speech recognition model, for media without `text`.
 
         Returns:
             `BatchFeature`: the model's inputs as tensors. What no sample has is left out.
 
         Raises:
-            ValueError: for an argument that the checkpoint has no use for, wrong feature sizes, NaN or infinities, and
-                differing numbers of samples.
+            ValueError: for an argument that the checkpoint has no use for, wrong feature sizes, features of another
+                kind, NaN or infinities, and differing numbers of samples.
+            MediaError: for media that cannot be read, that are beyond the limits, or in which nothing is found that the
+                checkpoint reads.
         """
+        if video is not None or audio is not None:
+            if any(one is not None for one in (audio_values, vision_values, text_values, input_ids)):
+                raise ValueError("Give media or features, not both: `video` or `audio` came beside features.")
+            columns = self._columns_of_media(video, audio, text, sampling_rate, transcriber)
+            return self(**columns)
         if text is not None and input_ids is not None:
             raise ValueError("`text` and `input_ids` are the same input; give one of them.")
         if isinstance(text, str):
@@ -164,6 +199,80 @@ class MultimodalProcessor(ProcessorMixin):
         if not inputs:
             raise ValueError("Every sample lacks every modality; give at least one that has something.")
         return BatchFeature(inputs)
+
+    def extract(
+        self,
+        video=None,
+        audio=None,
+        transcript=None,
+        transcriber=None,
+        sampling_rate: int | None = None,
+        start: float = 0.0,
+        stop: float | None = None,
+        limits: MediaLimits | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> ClipFeatures:
+        """
+        What the checkpoint reads of one clip, as the features that it was trained on.
+
+        Args:
+            limits ([`MediaLimits`], *optional*): What is refused.
+            transcriber: As of the processor.
+            video, audio, transcript, sampling_rate, start, stop, progress: As of `MediaFeatures`.
+
+        Raises:
+            MediaError: for media that cannot be read or are beyond the limits.
+        """
+        extractors = {modality: getattr(self, f"{modality}_extractor") for modality in EXTRACTORS}
+        features = MediaFeatures(**extractors, transcriber=transcriber, limits=limits)
+        clip = features(
+            video, audio, transcript, start=start, stop=stop, sampling_rate=sampling_rate, progress=progress
+        )
+        for modality in EXTRACTORS:
+            if getattr(self, f"{modality}_feature_size") is not None and extractors[modality] is None:
+                clip.notes.append(
+                    f"The checkpoint reads {modality} features{_named(getattr(self, f'{modality}_feature_set'))} that "
+                    f"no extractor of its makes; {modality} is left out."
+                )
+        if self.text_input == "values":
+            clip.notes.append(
+                f"The checkpoint reads text as features{_named(self.text_feature_set)}, which media do not give; text "
+                "is left out."
+            )
+        elif self.text_input == "tokens" and clip.transcript is None:
+            clip.notes.append("There is no transcript; text is left out. Give the words, or a transcriber.")
+        return clip
+
+    def clip_columns(self, clip: ClipFeatures, start: float | None = None, stop: float | None = None) -> dict[str, Any]:
+        """
+        The arguments `text`, `audio_values` and `vision_values` of a clip, or of a part of it, in seconds: those that
+        the checkpoint reads and that are not empty.
+        """
+        columns = clip.columns() if start is None or stop is None else clip.between(start, stop)
+        if self.text_input != "tokens" or not columns.get("text", "").strip():
+            columns.pop("text", None)
+        return {name: value for name, value in columns.items() if len(value)}
+
+    def _columns_of_media(self, video, audio, text, sampling_rate, transcriber) -> dict[str, list]:
+        many = isinstance(video, (list, tuple)) or (video is None and isinstance(audio, (list, tuple)))
+        given = {"video": video, "audio": audio, "transcript": text}
+        batches = {name: value if many else [value] for name, value in given.items() if value is not None}
+        if len({len(batch) for batch in batches.values()}) > 1:
+            counts = {name: len(batch) for name, batch in batches.items()}
+            raise ValueError(f"Every argument must have the same number of samples; got {counts}.")
+        rows = []
+        for values in zip(*batches.values(), strict=True):
+            clip = self.extract(
+                **dict(zip(batches, values, strict=True)), sampling_rate=sampling_rate, transcriber=transcriber
+            )
+            row = self.clip_columns(clip)
+            if not row:
+                raise MediaError(" ".join(["Nothing was found that the checkpoint reads.", *clip.notes]))
+            for note in clip.notes:
+                logger.warning(note)
+            rows.append(row)
+        names = sorted({name for row in rows for name in row})
+        return {name: [row.get(name) for row in rows] for name in names}
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without padding; an empty text has none."""
@@ -218,6 +327,7 @@ class MultimodalProcessor(ProcessorMixin):
                     else f"was trained without {modality}; leave it out."
                 )
             )
+        rows = [self._values(modality, row) for row in rows]
         arrays = [np.zeros((0, size), np.float32) if row is None else np.asarray(row, np.float32) for row in rows]
         arrays = [np.zeros((0, size), np.float32) if array.size == 0 else array for array in arrays]
         for i, array in enumerate(arrays):
@@ -243,6 +353,20 @@ class MultimodalProcessor(ProcessorMixin):
             mask[i, : len(array)] = 1
         mask_name = "attention_mask" if modality == "text" else f"{modality}_attention_mask"
         return {argument: torch.from_numpy(values), mask_name: torch.from_numpy(mask)}
+
+    def _values(self, modality: str, row):
+        """What a row holds; extracted features must be of the checkpoint's kind."""
+        if not isinstance(row, FeatureSequence):
+            return row
+        expected = getattr(self, f"{modality}_extractor", None)
+        if expected is not None and row.settings is not None:
+            other = difference(expected, row.settings)
+            if other is not None:
+                raise ValueError(
+                    f"`{modality}_values` must be of the kind that the checkpoint was trained on; {other}. Extract "
+                    "them with the settings in its processor_config.json."
+                )
+        return row.values
 
     def _normalized(self, modality: str, array: np.ndarray) -> np.ndarray:
         statistics = self.normalization.get(modality)
@@ -310,11 +434,31 @@ def feature_statistics(rows) -> tuple[np.ndarray | None, np.ndarray]:
     return origin + shift, np.sqrt(np.maximum(squares / count - shift**2, 0.0))
 
 
+def _checked_extractor(modality: str, settings, size: int | None) -> dict[str, Any] | None:
+    if settings is None:
+        return None
+    if not isinstance(settings, dict) or settings.get("name") not in EXTRACTORS[modality]:
+        raise ValueError(
+            f"`{modality}_extractor` must be the settings of one of {', '.join(EXTRACTORS[modality])}, with its "
+            f"`name`; got {settings!r}."
+        )
+    if settings.get("feature_size", size) != size:
+        raise ValueError(
+            f"`{modality}_extractor` makes {settings['feature_size']} features per step, but "
+            f"`{modality}_feature_size` is {size}; they must be equal."
+        )
+    return settings
+
+
 def _as_batch(values):
     """One sequence (steps, features) becomes a list of one."""
+    if isinstance(values, FeatureSequence):
+        return [values]
     if values is None or len(values) == 0:
         return values if values is None else [values]
     first = values[0]
+    if isinstance(first, FeatureSequence):
+        return list(values)
     one_sample = first is not None and np.ndim(first) == 1 and np.size(first) > 0
     return [values] if one_sample else list(values)
 

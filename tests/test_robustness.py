@@ -14,12 +14,13 @@ import yaml
 import predict
 import robustness
 import train
+from processing.feature_noise import Noise
 from spaces.multimodal_sentiment.multimodal_sentiment import regression_metrics
 from tests.conftest import TINY_RECIPE, make_mmsa_content
 from training.checkpoint import load_checkpoint, load_data
 from training.corpus import prepare_split
 from training.prediction import predict_rows
-from training.robustness import Noise, remove
+from training.robustness import remove
 
 MODALITIES = ("text", "audio", "vision")
 UCRN = {

@@ -271,8 +271,8 @@ def test_half_precision(self_mm):
         ({"input_ids": [[1, 2]]}, "Row 1: `input_ids` must be the token ids of one text"),
         ({"input_ids": [1, 5]}, "Row 1: `input_ids` must be from 0 to 4.*got 1 to 5"),
         ({"audio_values": [[0.0] * 5], "token_type_ids": [0]}, "Row 1: `token_type_ids` goes with `input_ids`"),
-        (7, "Row 1: A row must be a text or a dictionary"),
-        (None, "Row 1: A row must be a text or a dictionary"),
+        (7, "Row 1: A row must be a text, a path or a dictionary"),
+        (None, "Row 1: A row must be a text, a path or a dictionary"),
     ],
 )
 def test_rows_that_are_refused(pipe, row, message):

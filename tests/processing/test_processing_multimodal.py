@@ -306,8 +306,8 @@ def test_bad_samples(processor, arguments, words):
 def test_unknown_settings_and_inputs():
     with pytest.raises(TypeError, match="audio_featuresize"):
         MultimodalProcessor(audio_featuresize=3)
-    with pytest.raises(TypeError, match="audio"):
-        TOKENS(audio=np.ones((1, 3)))
+    with pytest.raises(TypeError, match="pictures"):
+        TOKENS(pictures=np.ones((1, 3)))
 
 
 # Saving and loading

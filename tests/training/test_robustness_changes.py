@@ -13,17 +13,16 @@ from transformers import BertConfig
 from configuration import UcrnConfig
 from datasets_scripts import MODALITIES
 from datasets_scripts.schema import row_features
+from processing.feature_noise import Noise, noise_tokens
 from training.factory import word_tokenizer
 from training.robustness import (
     FULL,
     Evaluation,
-    Noise,
     Run,
     conditions,
     feature_deviations,
     find_runs,
     load_common_data,
-    noise_tokens,
     remove,
 )
 from training.targets import Target
@@ -212,7 +211,7 @@ def test_an_unknown_token_that_also_ends_texts_stays(tokenizer):
 
 def test_a_tokenizer_with_neither(tokenizer):
     tokenizer.mask_token = tokenizer.unk_token = None
-    with pytest.raises(ValueError, match=r"mask token or an unknown token.*neither; give --noise without"):
+    with pytest.raises(ValueError, match=r"mask token or an unknown token.*neither; leave noise out"):
         Noise({}, tokenizer=tokenizer)
 
 
