@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
 from processing.feature_extraction import FeatureExtractor, FeatureSequence
+from processing.model_versions import model_version
 from processing.step_averages import SoundWindows, StepAverages
 
 
@@ -52,7 +52,7 @@ class AudioEncoderExtractor(FeatureExtractor):
         self.context_seconds = float(context_seconds)
         self.revision = revision
         self._processor: Any = _loaded(AutoFeatureExtractor, self.model_name, revision)
-        loaded: Any = _loaded(AutoModel, self.model_name, revision)
+        loaded: Any = _loaded(AutoModel, self.model_name, revision, dtype=torch.float32)
         self.sampling_rate = int(self._processor.sampling_rate)
         self._reads_spectrograms, self._hop, self._length = _steps_of(loaded.config, self._processor)
         self._model: Any = (loaded.get_encoder() if self._reads_spectrograms else loaded).eval()
@@ -61,7 +61,7 @@ class AudioEncoderExtractor(FeatureExtractor):
         own = self.sampling_rate / self._hop
         if rate is not None and not 0.1 <= rate <= own:
             raise ValueError(
-                f"`rate` must be between 0.1 and the encoder's own {own:g} steps per second, but it is {rate!r}; leave it "
+                f"`rate` must be from 0.1 to the encoder's own {own:g} steps per second, but it is {rate!r}; leave it "
                 "out for the encoder's own."
             )
         self.rate = own if rate is None else float(rate)
@@ -71,8 +71,8 @@ class AudioEncoderExtractor(FeatureExtractor):
         layers = int(self._config.num_hidden_layers)
         if not -layers - 1 <= self.layer <= layers:
             raise ValueError(
-                f"`layer` must be between {-layers - 1} and {layers}, as {self.model_name!r} has {layers} layers, but it "
-                f"is {self.layer}."
+                f"`layer` must be between {-layers - 1} and {layers}, as {self.model_name!r} has {layers} layers, but "
+                f"it is {self.layer}."
             )
         if not 1 <= self.window_seconds <= 120 or not 0 <= self.context_seconds <= 30:
             raise ValueError(
@@ -82,8 +82,8 @@ class AudioEncoderExtractor(FeatureExtractor):
         longest = self._longest_seconds()
         if self.window_seconds + 2 * self.context_seconds > longest:
             raise ValueError(
-                f"{self.model_name!r} reads {longest:g} s at a time, but `window_seconds` and twice `context_seconds` are "
-                f"{self.window_seconds + 2 * self.context_seconds:g} s; make them shorter."
+                f"{self.model_name!r} reads {longest:g} s at a time, but `window_seconds` and twice `context_seconds` "
+                f"are {self.window_seconds + 2 * self.context_seconds:g} s; make them shorter."
             )
 
     def _longest_seconds(self) -> float:
@@ -99,13 +99,12 @@ class AudioEncoderExtractor(FeatureExtractor):
         return options if self.revision is None else {**options, "revision": self.revision}
 
     def versions(self) -> dict[str, str]:
-        """Those of the packages, and the commit of the model, or the SHA-256 of its configuration where it is a folder."""
-        commit = getattr(self._config, "_commit_hash", None)
-        if commit is None:
-            file = Path(self.model_name) / "config.json"
-            content = file.read_bytes() if file.is_file() else self._config.to_json_string().encode()
-            commit = f"config sha256:{hashlib.sha256(content).hexdigest()}"
-        return {**super().versions(), "model": commit}
+        """Of the packages; and the commit of the model, or the SHA-256 of its configuration and weights in a folder."""
+        return {**super().versions(), "model": self._model_version}
+
+    @cached_property
+    def _model_version(self) -> str:
+        return model_version(self.model_name, self.revision)
 
     def extract(self, media, start: float = 0.0, stop: float | None = None) -> FeatureSequence:
         if not media.info.has_audio:
@@ -115,14 +114,14 @@ class AudioEncoderExtractor(FeatureExtractor):
         windows = SoundWindows(
             self._hop, self._length, round(self.window_seconds * own), round(self.context_seconds * own)
         )
-        for samples, first, skip, count in windows.over(media.audio_blocks(self.sampling_rate, start, stop)):
-            states = self._states(samples)[skip : skip + count]
-            averages.add((first + np.arange(len(states)) + 0.5) / own, states)
+        for window in windows.over(media.audio_blocks(self.sampling_rate, start, stop)):
+            states = self._states(window.samples)[window.skip : window.skip + window.count]
+            averages.add((window.first + np.arange(len(states)) + 0.5) / own, states)
         times, means = averages.result()
         if not len(times):
             milliseconds = 1000 * self._length / self.sampling_rate
             return self._nothing(f"The sound is shorter than {milliseconds:.0f} ms, too short for {self.model_name!r}.")
-        return FeatureSequence(means, start + times, 1 / self.rate)
+        return FeatureSequence(means, start + times, 1 / self.rate, averages.notes())
 
     def _states(self, samples: np.ndarray) -> np.ndarray:
         """(steps, features): the hidden states of a window."""
@@ -136,9 +135,9 @@ class AudioEncoderExtractor(FeatureExtractor):
         return FeatureSequence(np.zeros((0, self.feature_size), np.float32), np.zeros(0), 1 / self.rate, [note])
 
 
-def _loaded(loader: Any, model: str, revision: str | None) -> Any:
+def _loaded(loader: Any, model: str, revision: str | None, **options: Any) -> Any:
     try:
-        return loader.from_pretrained(model, revision=revision) if revision else loader.from_pretrained(model)
+        return loader.from_pretrained(model, revision=revision or "main", **options)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"`model` must be an audio encoder on the Hub or a folder with one, but {model!r} cannot be loaded as one: "
@@ -158,6 +157,6 @@ def _steps_of(config: Any, processor: Any) -> tuple[bool, int, int]:
         hop = processor.n_samples // config.max_source_positions
         return True, hop, hop
     raise ValueError(
-        f"`model` must be an encoder of the wav2vec 2.0 kind or Whisper's, but it is a {config.model_type!r}: it is not "
-        "known how its states lie in time."
+        f"`model` must be an encoder of the wav2vec 2.0 kind or Whisper's, but it is a {config.model_type!r}: it is "
+        "not known how its states lie in time."
     )

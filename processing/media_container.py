@@ -22,6 +22,12 @@ CONTAINERS = (
 # Decoding in one thread: several processes share the cores, and a decoder's threads would fight over them.
 DECODER_THREADS = 1
 
+# Where neither the file nor the times of its pictures say.
+DEFAULT_FRAMES_PER_SECOND = 25.0
+
+# A track may end this much earlier than the media.
+_EARLY_END_SECONDS = 0.5
+
 FORMAT_WORDS = "MP4, MOV, WebM, Matroska, AVI, MPEG, WMV, FLV, WAV, MP3, AAC, FLAC or Ogg"
 
 
@@ -78,6 +84,11 @@ class MediaInfo:
     channels: int = 0
     notes: list[str] = field(default_factory=list)
 
+    def note_early_end(self, word: str, end: float) -> None:
+        """Adds a sentence where a track ("sound" or "video") ends well before the media, as in a file that was cut."""
+        if end < self.seconds - _EARLY_END_SECONDS:
+            self.add_note(f"The {word} ends at {end:.1f} s, though the media last {self.seconds:.1f} s.")
+
     def add_note(self, note: str) -> None:
         """Adds a sentence, unless it is there: media are often read more than once."""
         if note not in self.notes:
@@ -91,8 +102,8 @@ def check_file(source: Any, limits: MediaLimits) -> Path:
         status = os.stat(path)
     except (OSError, ValueError, TypeError) as error:
         raise FileNotFoundError(
-            f"`source` must be a file on this computer, but {str(source)!r} cannot be found ({error}). Addresses are not "
-            "fetched: download the file first."
+            f"`source` must be a file on this computer, but {str(source)!r} cannot be found ({error}). Addresses are "
+            "not fetched: download the file first."
         ) from None
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
@@ -117,21 +128,31 @@ def opened(path: Path, limits: MediaLimits) -> Iterator[Any]:
         "max_pixels": str(limits.max_pixels),
         "threads": str(DECODER_THREADS),
     }
-    # A Python file rather than a name: FFmpeg takes names like "concat:..." or "http:..." for something else.
-    with open(path, "rb") as file:
+    try:
+        # A Python file rather than a name: FFmpeg takes names like "concat:..." or "http:..." for something else.
+        source = open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise MediaError(f"{path.name!r} cannot be opened ({error.strerror}); may it be read?") from None
+    with source as file:
         try:
             container = av.open(file, options=options, buffer_size=2**17, metadata_errors="replace")
         except (av.error.FFmpegError, UnicodeError) as error:
             raise MediaError(_not_media(path, error)) from None
         with container:
+            for stream in container.streams:
+                if stream.codec_context is not None:
+                    stream.codec_context.thread_count = DECODER_THREADS
+                    stream.codec_context.options = {"max_pixels": options["max_pixels"]}
             yield container
 
 
 def _not_media(path: Path, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, require("av", "Reading video and sound", "av").error.ArgumentError):
+        reason = "files of its kind are not opened"
     return (
-        f"{path.name!r} is not a media file that can be read ({reason}): it is of another kind, damaged at its start, or "
-        f"cut off before it was finished. Give {FORMAT_WORDS}; playlists and single pictures are not read."
+        f"{path.name!r} is not a media file that can be read ({reason}): it is of another kind, damaged at its start, "
+        f"or cut off before it was finished. Give {FORMAT_WORDS}; playlists and single pictures are not read."
     )
 
 
@@ -142,7 +163,7 @@ def is_picture_track(stream: Any) -> bool:
 
 
 def choose_stream(container: Any, kind: str, info: MediaInfo) -> Any | None:
-    """The stream of a kind ("audio" or "video") to read: of those that can be decoded, the default one, or the first."""
+    """The stream of a kind ("audio" or "video") to read: of those that can be decoded the default one, or the first."""
     streams = [stream for stream in getattr(container.streams, kind) if kind == "audio" or not is_picture_track(stream)]
     decodable = [stream for stream in streams if stream.codec_context is not None]
     word = "sound" if kind == "audio" else "video"
@@ -190,7 +211,8 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
     """The frames of a stream in order; None for a piece that cannot be decoded."""
     av = require("av", "Reading video and sound", "av")
     for packet in packets(container, stream):
-        if packet is None:
+        # Decoders make noise of what is encrypted, rather than refuse it.
+        if packet is None or packet.has_sidedata("encryption_info"):
             yield None
             continue
         try:
@@ -201,3 +223,44 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
             yield None
             continue
         yield from frames
+
+
+def go_to(container: Any, stream: Any, seconds: float) -> bool:
+    """
+    Goes to the last place at or before a time (of the file's own clock) from which a stream can be decoded.
+
+    False where that is not possible, or not to be trusted: in MPEG program streams, times after a jump can be wrong by
+    a picture.
+    """
+    if container.format.name == "mpeg":
+        return False
+    try:
+        container.seek(int(seconds / stream.time_base), backward=True, stream=stream)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def too_long(name: str, seconds: float, limits: MediaLimits) -> str:
+    """What is said of media beyond the limit on length."""
+    return (
+        f"{name!r} lasts {duration_words(seconds)}, and the limit is {duration_words(limits.max_seconds)} "
+        "(`max_seconds`); cut it into shorter pieces, or raise the limit."
+    )
+
+
+def too_many_pixels(name: str, width: int, height: int, limits: MediaLimits) -> str:
+    """What is said of pictures beyond the limit on pixels."""
+    return (
+        f"{name} has pictures of {width} x {height} pixels, {width * height:,} in all, and the limit is "
+        f"{limits.max_pixels:,} (`max_pixels`); make it smaller, or raise the limit."
+    )
+
+
+def duration_words(seconds: float) -> str:
+    """A length of time for people: 10 h 0 min, 1 min 5 s, 2.5 s."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

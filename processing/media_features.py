@@ -131,7 +131,6 @@ class MediaFeatures:
         if start >= seconds:
             raise ValueError(f"`start` must lie before the end of the clip, {seconds:.2f} s; got {start}.")
         clip = ClipFeatures(min(seconds, stop) if stop is not None else seconds)
-        clip.notes += dict.fromkeys(note for media in opened for note in media.info.notes)
         assert sound is not None
         if self.audio_extractor is not None:
             say("Listening to the voice")
@@ -150,6 +149,8 @@ class MediaFeatures:
             clip.notes += clip.transcript.notes
             if start > 0 or stop is not None:
                 clip.transcript = clip.transcript.clipped(start, clip.seconds)
+        found = [note for media in opened for note in media.info.notes]  # damage is found while reading
+        clip.notes = list(dict.fromkeys([*found, *clip.notes]))
         return clip
 
     def _extract(

@@ -11,17 +11,24 @@ from typing import Any
 import numpy as np
 
 from processing.media_container import (
+    DEFAULT_FRAMES_PER_SECOND,
     MediaError,
     MediaInfo,
     MediaLimits,
     choose_stream,
     decoded,
+    go_to,
     opened,
     stream_seconds,
+    too_long,
 )
+from processing.optional_dependency import require
 
 # A pixel this many times as wide as high, or as high as wide, is a mistake of the header.
 _WIDEST_PIXEL = 4.0
+
+# Containers round times to milliseconds: a picture that comes this much after an instant is the one of that instant.
+_ROUNDING_SECONDS = 6e-4
 
 
 @dataclass
@@ -88,24 +95,27 @@ class Pictures:
 
     def at_rate(self, rate: float, start: float, stop: float | None, longest_side: int | None) -> Iterator[Frame]:
         """See `Media.frames`."""
-        current: _Picture | None = None
+        end = math.inf if stop is None else stop
         index = 0
-        for picture in self._from(start):
-            # Before the first picture, the first one is shown.
-            until = picture.time if current is not None else -math.inf
-            while (instant := start + index / rate) < until and current is not None:
-                if stop is not None and instant >= stop:
-                    return
-                yield Frame(instant, current.image(longest_side))
+
+        def until(time: float) -> Iterator[float]:
+            """The next instants before a time."""
+            nonlocal index
+            while (instant := start + index / rate) < min(time - _ROUNDING_SECONDS, end):
                 index += 1
-            if stop is not None and start + index / rate >= stop:
+                yield instant
+
+        shown: _Picture | None = None
+        for picture in self._from(start):
+            if shown is not None:  # before the first picture, the first one is shown
+                for instant in until(picture.time):
+                    yield Frame(instant, shown.image(longest_side))
+            shown = picture
+            if start + index / rate >= end:
                 return
-            current = picture
-        while current is not None and (instant := start + index / rate) < current.end:
-            if stop is not None and instant >= stop:
-                return
-            yield Frame(instant, current.image(longest_side))
-            index += 1
+        if shown is not None:
+            for instant in until(shown.end):
+                yield Frame(instant, shown.image(longest_side))
 
     def _from(self, start: float) -> Iterator[_Picture]:
         """Pictures from the one that is shown at `start`, or an earlier one."""
@@ -129,45 +139,51 @@ class Pictures:
                 return
             if start is not None and not go_to(container, stream, start + self.zero):
                 return
-            shown_for = 1 / self.info.frames_per_second if self.info.frames_per_second else 1 / 25
+            reformatter = require("av", "Reading video", "av").video.reformatter.VideoReformatter()
+            shift = 0.0
+            shown_for = 1 / (self.info.frames_per_second or DEFAULT_FRAMES_PER_SECOND)
             time: float | None = None
+            end = 0.0
             for frame in decoded(container, stream):
                 if frame is None:
                     damaged += 1
                     continue
                 stamp = stream_seconds(stream, frame.pts)
                 after = 0.0 if time is None else time + shown_for
-                now = after if stamp is None else stamp - self.zero
+                now = after if stamp is None else stamp - self.zero + shift
                 if time is not None and now < time:
-                    now = after  # a time that goes back is wrong
+                    shift += after - now  # the clock was set back, as where files were put together
+                    now = after
+                    self.info.add_note("The times of the video go back; it is read as going on.")
                 if now > self.limits.max_seconds:
                     raise MediaError(too_long(self.info.name, now, self.limits))
                 time = now
                 count += 1
                 damaged += bool(frame.is_corrupt)
                 lasts = float(frame.duration * stream.time_base) if frame.duration else shown_for
-                yield _Picture(frame, now, now + lasts, stamp is not None, orientation_of(frame, stream), self.limits)
+                end = now + lasts
+                yield _Picture(frame, now, end, stamp is not None, orientation_of(frame, stream), reformatter)
         if damaged:
             self.info.add_note(
-                f"The video is damaged: {damaged} pieces of it could not be decoded, or only in part; where pictures are "
-                "missing, the one before is shown."
+                f"The video is damaged: {damaged} pieces of it could not be decoded, or only in part; where pictures "
+                "are missing, the one before is shown."
             )
-        if count == 0 and start is None:
+        if count:
+            self.info.note_early_end("video", end)
+        elif start is None:
             raise MediaError(f"No picture of {self.info.name!r} can be decoded: it is damaged, encrypted or has none.")
 
 
 class _Picture:
     """A decoded picture, converted when it is asked for."""
 
-    def __init__(
-        self, frame: Any, time: float, end: float, timed: bool, orientation: Orientation, limits: MediaLimits
-    ):
+    def __init__(self, frame: Any, time: float, end: float, timed: bool, orientation: Orientation, reformatter: Any):
         self.frame = frame
         self.time = time
         self.end = end
         self.timed = timed
         self.orientation = orientation
-        self._limits = limits
+        self._reformatter = reformatter
         self._image: np.ndarray | None = None
 
     def image(self, longest_side: int | None) -> np.ndarray:
@@ -176,47 +192,11 @@ class _Picture:
         return self._image
 
     def _convert(self, longest_side: int | None) -> np.ndarray:
-        if self.frame.width * self.frame.height > self._limits.max_pixels:
-            raise MediaError(too_many_pixels("The video", self.frame.width, self.frame.height, self._limits))
         stored = Orientation(0, False, self.orientation.pixel_aspect)
         width, height = stored.shown_size(self.frame.width, self.frame.height, longest_side)
         # Scaled in the stored colours, so that a large picture never exists as RGB.
-        small = self.frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
+        small = self._reformatter.reformat(self.frame, width, height, "rgb24", interpolation="AREA", threads=1)
         image = small.to_ndarray()
         if self.orientation.mirrored:
             image = image[:, ::-1]
         return np.ascontiguousarray(np.rot90(image, -self.orientation.quarter_turns))
-
-
-def go_to(container: Any, stream: Any, seconds: float) -> bool:
-    """Goes to the last place at or before a time (of the file's own clock) from which a stream can be decoded."""
-    try:
-        container.seek(int(seconds / stream.time_base), backward=True, stream=stream)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def too_long(name: str, seconds: float, limits: MediaLimits) -> str:
-    """What is said of media beyond the limit on length."""
-    return (
-        f"{name!r} lasts {duration_words(seconds)}, and the limit is {duration_words(limits.max_seconds)} "
-        "(`max_seconds`); cut it into shorter pieces, or raise the limit."
-    )
-
-
-def too_many_pixels(name: str, width: int, height: int, limits: MediaLimits) -> str:
-    """What is said of pictures beyond the limit on pixels."""
-    return (
-        f"{name} has pictures of {width} x {height} pixels, {width * height:,} in all, and the limit is "
-        f"{limits.max_pixels:,} (`max_pixels`); make it smaller, or raise the limit."
-    )
-
-
-def duration_words(seconds: float) -> str:
-    """A length of time for people: 10 h 0 min, 1 min 5 s, 2.5 s."""
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,15 +1,17 @@
-"""Videos and sound in: `open_media` checks a file or an array, and gives its sound in blocks and its pictures at a rate."""
+"""Videos and sound in: `open_media` checks a file or an array, and gives its sound in blocks and pictures at a rate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from processing.media_container import (
+    DEFAULT_FRAMES_PER_SECOND,
     MediaError,
     MediaInfo,
     MediaLimits,
@@ -19,8 +21,10 @@ from processing.media_container import (
     opened,
     packets,
     stream_seconds,
+    too_long,
+    too_many_pixels,
 )
-from processing.media_pictures import Frame, Pictures, orientation_of, too_long, too_many_pixels
+from processing.media_pictures import Frame, Pictures, orientation_of
 from processing.media_sound import Sound
 
 __all__ = ["Frame", "Media", "MediaError", "MediaInfo", "MediaLimits", "open_media"]
@@ -28,6 +32,8 @@ __all__ = ["Frame", "Media", "MediaError", "MediaInfo", "MediaLimits", "open_med
 _SAMPLING_RATES = (1000, 768000)
 _MOST_CHANNELS = 64
 _HIGHEST_RATE = 1000.0
+# Decoders overshoot 1 a little in loud sound; beyond this, floats are integers that were not scaled.
+_HIGHEST_PEAK = 2.0
 # How many pictures may be undecodable before the first good one: streams that were recorded from the air start so.
 _FIRST_PICTURE_TRIES = 500
 
@@ -53,13 +59,14 @@ class Media:
 
         Args:
             sampling_rate (`int`): Samples per second that are wanted.
-            start, stop (`float`): The part that is wanted, in seconds; the first sample is that of `start`. It ends where
-                the sound ends, and is never filled up to `stop`.
+            start, stop (`float`): The part that is wanted, in seconds; the first sample is that of `start`. It ends
+                where the sound ends, and is never filled up to `stop`.
             block_seconds (`float`): Length of a block; the last one may be shorter.
 
         Yields:
             (samples,), float32, mostly within [-1, 1]. Where the sound starts late or is interrupted, or could not be
-            decoded, there is silence, so that each sample is in its place in time. Nothing where there is no sound.
+            decoded, there is silence, so that each sample is in its place in time (to 50 ms, as times in files jitter).
+            Nothing where there is no sound.
 
         Raises:
             MediaError: for sound that cannot be decoded at all, and beyond the limit on length.
@@ -80,11 +87,11 @@ class Media:
         Args:
             rate (`float`): Pictures per second that are wanted, at whatever rate, even or not, the video has them.
             start, stop (`float`): The part that is wanted, in seconds, `stop` left out.
-            longest_side (`int`, *optional*): Larger pictures are made smaller, to this many pixels on their longer side.
+            longest_side (`int`, *optional*): Larger pictures are made smaller: this many pixels on their longer side.
 
         Yields:
-            `Frame`: At each instant the last picture whose time is not after it; before the first one, the first.
-            Nothing where there is no video.
+            `Frame`: At each instant the last picture whose time is not after it (by more than the 0.6 ms by which
+            containers round); before the first one, the first. Nothing where there is no video.
 
         Raises:
             MediaError: for a video of which nothing can be decoded, and beyond the limits.
@@ -103,8 +110,8 @@ def open_media(source: Any, limits: MediaLimits | None = None, sampling_rate: in
     Looks at media and checks them against limits; sound and pictures are decoded later, piece by piece.
 
     Args:
-        source (path or `np.ndarray`): A media file on this computer (addresses and playlists are not followed), or sound:
-            (samples,) or (samples, channels), floats within [-1, 1] or int16.
+        source (path or `np.ndarray`): A media file on this computer (addresses and playlists are not followed), or
+            sound: (samples,) or (samples, channels), floats within [-1, 1] or int16.
         limits (`MediaLimits`, *optional*): How large it may be.
         sampling_rate (`int`): Samples per second, of an array; a file has its own.
 
@@ -132,8 +139,8 @@ def _open_array(array: np.ndarray, limits: MediaLimits, sampling_rate: int | Non
     _check_number("sampling_rate", sampling_rate, *_SAMPLING_RATES)
     if array.ndim not in (1, 2) or (array.ndim == 2 and not 0 < array.shape[1] <= _MOST_CHANNELS):
         raise ValueError(
-            f"An array of sound must be (samples,) or (samples, channels) with at most {_MOST_CHANNELS} channels, but its "
-            f"shape is {array.shape}; transpose it if its channels come first."
+            f"An array of sound must be (samples,) or (samples, channels) with at most {_MOST_CHANNELS} channels, but "
+            f"its shape is {array.shape}; transpose it if its channels come first."
         )
     if array.dtype != np.int16 and array.dtype.kind != "f":
         raise ValueError(
@@ -141,8 +148,8 @@ def _open_array(array: np.ndarray, limits: MediaLimits, sampling_rate: int | Non
         )
     if array.nbytes > limits.max_bytes:
         raise MediaError(
-            f"The sound has {array.nbytes:,} bytes, and the limit is {limits.max_bytes:,} (`max_bytes`); cut it, or raise "
-            "the limit."
+            f"The sound has {array.nbytes:,} bytes, and the limit is {limits.max_bytes:,} (`max_bytes`); cut it, or "
+            "raise the limit."
         )
     info = MediaInfo("sound", len(array) / sampling_rate)
     if info.seconds > limits.max_seconds:
@@ -153,10 +160,10 @@ def _open_array(array: np.ndarray, limits: MediaLimits, sampling_rate: int | Non
     samples = array.astype(np.float32) / (32768.0 if array.dtype == np.int16 else 1.0)
     if not np.isfinite(samples).all():
         raise ValueError("An array of sound must have finite values, but it has NaN or infinite ones; mend it first.")
-    if len(samples) and (peak := float(np.abs(samples).max())) > 1.0:
+    if len(samples) and (peak := float(np.abs(samples).max())) > _HIGHEST_PEAK:
         raise ValueError(
-            f"Floats of sound must be within [-1, 1], but the largest is {peak:.6g} in size; divide the array by it, or "
-            "give int16."
+            f"Floats of sound must be within [-1, 1], but the largest is {peak:.6g} in size; divide the array by it, "
+            "or give int16."
         )
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
@@ -171,8 +178,7 @@ def _open_file(path: Path, limits: MediaLimits) -> Media:
         audio = choose_stream(container, "audio", info)
         video = choose_stream(container, "video", info)
         if audio is None and video is None:
-            notes = f" ({' '.join(info.notes)})" if info.notes else ""
-            raise MediaError(f"{path.name!r} has neither sound nor video that can be decoded{notes}.")
+            raise MediaError(_nothing_to_read(info))
         starts = [stream_seconds(stream, stream.start_time) for stream in (audio, video) if stream is not None]
         zero = min((start for start in starts if start is not None), default=0.0)
         info.seconds = _stated_seconds(container, (audio, video), zero)
@@ -182,36 +188,48 @@ def _open_file(path: Path, limits: MediaLimits) -> Media:
             _inspect_sound(audio, info)
         if video is not None:
             _inspect_video(container, video, info, limits)
+    if not info.has_audio and not info.has_video:
+        raise MediaError(_nothing_to_read(info))
     if info.seconds == 0.0:
         info.seconds = _measured_seconds(path, limits, zero, info)
     sound = Sound(path, limits, info, zero) if info.has_audio else None
     return Media(info, sound, Pictures(path, limits, info, zero) if info.has_video else None)
 
 
+def _nothing_to_read(info: MediaInfo) -> str:
+    notes = f": {' '.join(info.notes)}" if info.notes else "."
+    return f"{info.name!r} has neither sound nor video that can be decoded{notes}"
+
+
 def _stated_seconds(container: Any, streams: tuple, zero: float) -> float:
     """The length of the longer track as the file says, or of the file; 0 where it does not say."""
     ends = []
     for stream in streams:
-        length = None if stream is None else stream_seconds(stream, stream.duration)
-        if length is not None and length > 0:
-            start = stream_seconds(stream, stream.start_time)
-            ends.append(length + (0.0 if start is None else start - zero))
-    if ends:
-        return max(ends)
-    return max(0.0, (container.duration or 0) / 1e6)
+        if stream is None:
+            continue
+        length = stream_seconds(stream, stream.duration) or 0.0
+        start = stream_seconds(stream, stream.start_time)
+        ends.append(
+            length + (0.0 if start is None else start - zero) if length > 0 else (container.duration or 0) / 1e6
+        )
+    return max(0.0, *ends)
 
 
 def _measured_seconds(path: Path, limits: MediaLimits, zero: float, info: MediaInfo) -> float:
     """The length of a file that does not say it, as what a browser records: of its packets, without decoding."""
     end = 0.0
+    picture = 1 / (info.frames_per_second or DEFAULT_FRAMES_PER_SECOND)
     for kind in ("audio", "video"):
         with opened(path, limits) as container:
             stream = choose_stream(container, kind, MediaInfo(info.name))
+            untimed = 0.0
             for packet in packets(container, stream) if stream is not None else ():
-                if packet is None or packet.pts is None:
+                if packet is None or not packet.size:
                     continue
-                lasts = stream_seconds(stream, packet.duration or 0) or 0.0
-                end = max(end, (stream_seconds(stream, packet.pts) or 0.0) - zero + lasts)
+                lasts = stream_seconds(stream, packet.duration or 0) or picture
+                time = stream_seconds(stream, packet.pts)
+                untimed = (untimed if time is None else time - zero) + lasts
+                end = max(end, untimed)
                 if end > limits.max_seconds:
                     raise MediaError(too_long(info.name, end, limits))
     return end
@@ -228,25 +246,16 @@ def _inspect_sound(stream: Any, info: MediaInfo) -> None:
 
 
 def _inspect_video(container: Any, stream: Any, info: MediaInfo, limits: MediaLimits) -> None:
-    """Fills in what is known of the video; its first picture is decoded, since only pictures say how they are turned."""
+    """Fills in what is known of the video; its first picture is decoded, as only pictures say how they are turned."""
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > limits.max_pixels:
         raise MediaError(too_many_pixels(repr(info.name), width, height, limits))
     rate = stream.average_rate or stream.guessed_rate
     info.frames_per_second = float(rate) if rate and 0 < rate <= 1000 else None
-    tries = 0
-    for frame in decoded(container, stream):
-        if frame is not None:
-            break
-        tries += 1
-        if tries >= _FIRST_PICTURE_TRIES:
-            break
-    else:
-        frame = None
+    tries = islice(decoded(container, stream), _FIRST_PICTURE_TRIES)
+    frame = next((frame for frame in tries if frame is not None), None)
     if frame is None:
-        if not info.has_audio:
-            raise MediaError(f"No picture of {info.name!r} can be decoded: it is damaged, encrypted or has none.")
-        info.add_note("No picture of the video can be decoded: it is damaged, encrypted or has none; only sound is read.")
+        info.add_note("No picture of the video can be decoded: it is damaged, encrypted or empty.")
         return
     orientation = orientation_of(frame, stream)
     info.has_video = True

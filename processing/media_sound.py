@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -21,10 +22,13 @@ from processing.media_container import (
 from processing.media_pictures import go_to, too_long
 from processing.optional_dependency import require
 
-# Time stamps of sound are rounded, or taken from a clock: only what differs by more is a gap or an overlap. After damage
-# a gap is likely, and every difference counts.
+# Times of sound are rounded, or taken from a clock: only what differs by more is a gap or an overlap. After damage a
+# gap is likely, and every difference counts.
 _TOLERANCE_SECONDS = 0.05
 _TOLERANCE_AFTER_DAMAGE_SECONDS = 0.002
+
+# Times that go back by more are a clock that was set back: the sound goes on.
+_SET_BACK_SECONDS = 1.0
 
 # Decoders need some packets before the wanted place to sound as they would have.
 _RUN_UP_SECONDS = 0.5
@@ -47,7 +51,8 @@ class Timeline:
         self.position = start  # of what is written next
         self.stop = stop
         self.block = block
-        self.pending = np.zeros(0, np.float32)
+        self._pieces: list[np.ndarray] = []
+        self._filled = 0
 
     @property
     def full(self) -> bool:
@@ -55,27 +60,29 @@ class Timeline:
 
     def put(self, place: int, samples: np.ndarray) -> Iterator[np.ndarray]:
         """Adds samples that start at a place; what lies before the position is cut off."""
-        if place < self.position:
-            samples = samples[self.position - place :]
-            place = self.position
+        samples = samples[max(0, self.position - place) :]
         if len(samples) == 0:
             return
-        while place > self.position and not self.full:
-            yield from self._write(np.zeros(min(place - self.position, self.block), np.float32))
+        while (gap := place - self.position) > 0 and not self.full:
+            yield from self._write(np.zeros(min(gap, self.block), np.float32))
         yield from self._write(samples)
 
     def _write(self, samples: np.ndarray) -> Iterator[np.ndarray]:
         if self.stop is not None:
             samples = samples[: max(0, self.stop - self.position)]
         self.position += len(samples)
-        self.pending = np.concatenate([self.pending, samples])
-        while len(self.pending) >= self.block:
-            yield self.pending[: self.block]
-            self.pending = self.pending[self.block :]
+        while len(samples):
+            piece, samples = samples[: self.block - self._filled], samples[self.block - self._filled :]
+            self._pieces.append(piece)
+            self._filled += len(piece)
+            if self._filled == self.block:
+                yield from self.rest()
 
     def rest(self) -> Iterator[np.ndarray]:
-        if len(self.pending):
-            yield self.pending
+        """What does not fill a block."""
+        if self._pieces:
+            yield np.concatenate(self._pieces)
+            self._pieces, self._filled = [], 0
 
 
 class Sound:
@@ -111,11 +118,11 @@ class Sound:
     def _placed(self, sampling_rate: int, start: float) -> Iterator[tuple[int, np.ndarray]]:
         """Pieces of sound at the wanted rate, each with the place of its first sample."""
         resampler: _Resampler | None = None
-        gaps, silent = 0, 0.0
+        gaps, silent, doubled = 0, 0.0, 0.0
         for time, damaged, frame in self._frames(start):
             if resampler is not None and (resampler.kind != _kind(frame) or resampler.misses(time, damaged)):
-                if (missing := time - resampler.time) > 0:
-                    gaps, silent = gaps + 1, silent + missing
+                missing = time - resampler.time
+                gaps, silent, doubled = gaps + (missing > 0), silent + max(0.0, missing), doubled + max(0.0, -missing)
                 yield from resampler.finish()
                 resampler = None
             if resampler is None:
@@ -123,13 +130,18 @@ class Sound:
             yield from resampler.add(frame)
         if resampler is not None:
             yield from resampler.finish()
-        if gaps:
-            self.info.add_note(f"The sound has {gaps} gaps, {silent:.2f} s in all; they are read as silence.")
+        if silent >= 0.01:
+            places = "one place" if gaps == 1 else f"{gaps} places"
+            self.info.add_note(
+                f"The sound is interrupted in {places}, for {silent:.2f} s in all; silence is put there."
+            )
+        if doubled >= 0.01:
+            self.info.add_note(f"By its times, {doubled:.2f} s of the sound come twice; the second time is left out.")
 
     def _frames(self, start: float) -> Iterator[tuple[float, bool, Any]]:
         """Frames of sound with their time, and whether something before them was lost."""
         if isinstance(self.source, np.ndarray):
-            yield from self._array_frames(start)
+            yield from self._array_frames(self.source, start)
             return
         if start > _RUN_UP_SECONDS:
             first = True
@@ -142,12 +154,12 @@ class Sound:
                 return
         yield from self._file_frames(None)
 
-    def _array_frames(self, start: float) -> Iterator[tuple[float, bool, Any]]:
+    def _array_frames(self, samples: np.ndarray, start: float) -> Iterator[tuple[float, bool, Any]]:
         av = require("av", "Changing the sampling rate of sound", "av")
         rate = self.info.sampling_rate
         begin = int(max(0.0, start - _RUN_UP_SECONDS) * rate)
-        for place in range(begin, len(self.source), _ARRAY_PIECE):
-            piece = np.ascontiguousarray(self.source[place : place + _ARRAY_PIECE])[None]
+        for place in range(begin, len(samples), _ARRAY_PIECE):
+            piece = np.ascontiguousarray(samples[place : place + _ARRAY_PIECE])[None]
             frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout="mono")
             frame.sample_rate = rate
             yield place / rate, False, frame
@@ -160,6 +172,7 @@ class Sound:
             if stream is None or (start is not None and not go_to(container, stream, start + self.zero)):
                 return
             end: float | None = None
+            shift = 0.0
             for frame in decoded(container, stream):
                 if frame is None or frame.is_corrupt:
                     lost, damaged = lost + 1, True
@@ -169,13 +182,19 @@ class Sound:
                 stamp = stream_seconds(stream, frame.pts)
                 if stamp is None and end is None and start is not None:
                     return  # without time stamps only a reading from the beginning knows the time
-                time = stamp - self.zero if stamp is not None else end or 0.0
+                time = stamp - self.zero + shift if stamp is not None else end or 0.0
+                if end is not None and time < end - _SET_BACK_SECONDS:
+                    shift += end - time
+                    time = end
+                    self.info.add_note("The times of the sound go back; it is read as going on.")
                 end = time + frame.samples / frame.sample_rate
                 count += 1
                 yield time, damaged, frame
                 damaged = False
         if lost:
             self.info.add_note(f"The sound is damaged: {lost} pieces of it could not be decoded.")
+        if end is not None:
+            self.info.note_early_end("sound", end)
         if count == 0 and lost and start is None:
             raise MediaError(f"No sound of {self.info.name!r} can be decoded: it is damaged or encrypted.")
         if count == 0 and start is None:
@@ -186,16 +205,32 @@ def _kind(frame: Any) -> tuple:
     return frame.sample_rate, frame.format.name, frame.layout.name
 
 
+def _silence_like(frame: Any, samples: int) -> Any:
+    av = require("av", "Changing the sampling rate of sound", "av")
+    silence = av.AudioFrame(format=frame.format.name, layout=frame.layout.name, samples=samples)
+    silence.sample_rate = frame.sample_rate
+    zero = b"\x80" if frame.format.name.startswith("u8") else b"\0"
+    for plane in silence.planes:
+        plane.update(zero * plane.buffer_size)
+    return silence
+
+
 class _Resampler:
-    """Frames without a gap, as one channel at another rate."""
+    """
+    Frames without a gap, as one channel at another rate.
+
+    Silence goes before the first one, up to where a sample at one rate coincides with one at the other, counted from
+    the start of the media: so a part of the sound has the same samples wherever reading began.
+    """
 
     def __init__(self, frame: Any, sampling_rate: int, time: float):
         av = require("av", "Changing the sampling rate of sound", "av")
         self.kind = _kind(frame)
-        self.sampling_rate = sampling_rate
         self.time = time  # at which the next frame should start
-        self.place = round(time * sampling_rate)
-        # Weights of the channels that sum to at most 1: by default FFmpeg makes floats of stereo sound louder as one channel.
+        common = math.gcd(frame.sample_rate, sampling_rate)
+        first, self._silent = divmod(round(time * frame.sample_rate), frame.sample_rate // common)
+        self.place = first * (sampling_rate // common)
+        # Weights of channels that sum to at most 1: by default FFmpeg makes stereo sound in floats louder as mono.
         options = {"rematrix_maxval": "1.0"}
         self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=sampling_rate, options=options)
         self._taken = 0
@@ -205,10 +240,15 @@ class _Resampler:
         return abs(time - self.time) > (_TOLERANCE_AFTER_DAMAGE_SECONDS if damaged else _TOLERANCE_SECONDS)
 
     def add(self, frame: Any) -> Iterator[tuple[int, np.ndarray]]:
+        if self._silent and self._taken == 0:
+            yield from self._push(_silence_like(frame, self._silent))
+        self.time += frame.samples / frame.sample_rate
+        yield from self._push(frame)
+
+    def _push(self, frame: Any) -> Iterator[tuple[int, np.ndarray]]:
         frame.pts = self._taken
         frame.time_base = Fraction(1, frame.sample_rate)
         self._taken += frame.samples
-        self.time += frame.samples / frame.sample_rate
         yield from self._take(self._resampler.resample(frame))
 
     def finish(self) -> Iterator[tuple[int, np.ndarray]]:
