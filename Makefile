@@ -18,12 +18,20 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-# Trains Self-MM on the synthetic corpus, saves it, loads it again in a new process and predicts.
+# Trains Self-MM on the synthetic corpus, saves it, loads it again in a new process and predicts; then draws clips of
+# speaking faces, extracts their features, trains on those, and says what a clip of an unseen speaker shows.
+CLIP := runs/clips/Raw/speaker020/0
 demo: install
-	rm -rf runs/quickstart
+	rm -rf runs/quickstart runs/quickstart_media runs/clips runs/clips_features runs/clips_features.clips
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		train.py recipes/quickstart.yaml --output_dir runs/quickstart
 	$(BIN)/python predict.py runs/quickstart --split test --limit 5
+	$(BIN)/python -m datasets_scripts.synthetic_clips runs/clips --clips 120
+	$(BIN)/python extract.py runs/clips --output runs/clips_features
+	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+		train.py recipes/media/self_mm.yaml --data_file runs/clips_features --output_dir runs/quickstart_media
+	$(BIN)/python predict.py runs/quickstart_media --video $(CLIP).mp4 \
+		--transcript "the script is great and the pace seemed good"
 
 # Tests run side by side, a process per core, each with one thread.
 test: install

@@ -31,7 +31,7 @@ _ADJECTIVES = {
     "great": 2.6,
     "superb": 3.0,
 }
-_DEGREES = {"": 1.0, "slightly": 0.5, "not": -0.5}
+DEGREES = {"": 1.0, "slightly": 0.5, "not": -0.5}
 _FILLERS = ("well", "so", "um", "honestly", "you know", "i think", "to be fair", "anyway")
 
 _EMOTION_WORDS = {
@@ -142,7 +142,7 @@ class SyntheticCorpus:
 
     def _row(self, sample_id, random, common, audio_direction, vision_direction) -> dict:
         wanted = {m: random.uniform(-3, 3) if random.random() < self.disagreement else common for m in MODALITIES}
-        text, text_label = _review(random, wanted["text"])
+        text, text_label = review(random, wanted["text"])
         seconds = 0.35 * len(text.split()) + random.uniform(0.2, 1.0)
         audio = self._sequence(random, seconds * self.AUDIO_RATE, wanted["audio"], audio_direction)
         vision = self._sequence(random, seconds * self.VISION_RATE, wanted["vision"], vision_direction)
@@ -206,16 +206,16 @@ def _burst(random, steps: int) -> np.ndarray:
     return burst
 
 
-def _review(random, wanted: float) -> tuple[str, float]:
+def review(random, wanted: float) -> tuple[str, float]:
     """A review whose sentiment is near `wanted`, and what it is exactly."""
     clauses, values = [], []
     for subject in random.choice(_SUBJECTS, size=random.integers(1, 4), replace=False):
         # The best of a few random clauses, so that text comes near to what is wanted and keeps its variety.
         choices = [
-            (random.choice(list(_ADJECTIVES)), random.choice(list(_DEGREES), p=(0.6, 0.2, 0.2))) for _ in range(6)
+            (random.choice(list(_ADJECTIVES)), random.choice(list(DEGREES), p=(0.6, 0.2, 0.2))) for _ in range(6)
         ]
-        adjective, degree = min(choices, key=lambda pair: abs(_ADJECTIVES[pair[0]] * _DEGREES[pair[1]] - wanted))
-        values.append(_ADJECTIVES[adjective] * _DEGREES[degree])
+        adjective, degree = min(choices, key=lambda pair: abs(_ADJECTIVES[pair[0]] * DEGREES[pair[1]] - wanted))
+        values.append(_ADJECTIVES[adjective] * DEGREES[degree])
         words = ["the", subject, random.choice(_VERBS), degree, adjective]
         filler = random.choice(_FILLERS) if random.random() < 0.4 else ""
         clauses.append(" ".join(word for word in (filler, *words) if word))

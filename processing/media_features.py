@@ -144,7 +144,7 @@ class MediaFeatures:
             clip.transcript = read_transcript(transcript, seconds)
         elif self.transcriber is not None:
             say("Writing down what is said")
-            clip.transcript = self.transcriber(sound)
+            clip.transcript = self.transcriber(sound, start, stop)
         if clip.transcript is not None:
             clip.notes += clip.transcript.notes
             if start > 0 or stop is not None:

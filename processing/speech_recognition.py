@@ -129,7 +129,7 @@ class Transcriber:
             # Whisper leaves a time open where a chunk ends within a word, and may time words after its end.
             first = min(max(earliest, 0.0 if first is None else float(first)), latest)
             last = min(max(first, seconds if last is None else float(last)), seconds)
-            earliest = first
+            earliest = min(last, latest)
             words.extend(spread(split_words(piece["text"], before), begin + first, begin + last))
         return words
 

@@ -6,7 +6,6 @@ from transformers import (
     BertConfig,
     BertModel,
     GenerationConfig,
-    Speech2TextConfig,
     Wav2Vec2Config,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
@@ -23,7 +22,9 @@ LANGUAGES = {"<|en|>": "en", "<|de|>": "de", "<|zh|>": "zh"}
 
 def save_whisper(folder, alignment=True, timestamps=True, multilingual=True, seed=0):
     """A Whisper of one layer; whole words are its tokens. Returns the folder's name."""
-    vocabulary = {token: number for number, token in enumerate([*sorted(ByteLevel.alphabet()), *(f"Ġ{w}" for w in WORDS)])}
+    vocabulary = {
+        token: number for number, token in enumerate([*sorted(ByteLevel.alphabet()), *(f"Ġ{w}" for w in WORDS)])
+    }
     tokenizer = WhisperTokenizer(vocab=vocabulary, merges=[])
     special = ["<|endoftext|>", "<|startoftranscript|>", *LANGUAGES, "<|translate|>", "<|transcribe|>"]
     special += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
@@ -113,5 +114,7 @@ def save_wav2vec2(folder, rate=16000, seed=0):
 
 def save_text_model(folder):
     """A BERT, which hears nothing. Returns the folder's name."""
-    BertModel(BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)).save_pretrained(folder)
+    BertModel(BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)).save_pretrained(
+        folder
+    )
     return str(folder)
