@@ -22,10 +22,10 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
 from datasets_scripts import MODALITIES, SPLITS
+from datasets_scripts.files import whole_file
 from modeling.modality_sequence import ModalitySequence, mean_state
 from training.checkpoint import load_checkpoint, load_data, text_column
 from training.corpus import prepare_split
-from training.files import whole_file
 from training.plots import pyplot, save
 from training.prediction import answers
 from training.trainer import MASKS

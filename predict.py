@@ -29,12 +29,12 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
 from datasets_scripts import MODALITIES, SPLITS
+from datasets_scripts.files import whole_file
 from processing import MultimodalSentimentPipeline
 from processing.pipeline_multimodal_sentiment import ANALYSIS
 from training.answer_text import answer_as_text
 from training.checkpoint import load_checkpoint, load_data, text_column
 from training.corpus import prepare_split
-from training.files import whole_file
 from training.prediction import predict_rows, reference_names, table_metrics
 from training.targets import Target
 

@@ -30,8 +30,8 @@ import plot_masks
 import publish
 import robustness
 from datasets_scripts import MODALITIES
+from datasets_scripts.files import whole_file
 from publishing.model_folder import find_run
-from training.files import whole_file
 from training.finished_run import FinishedRun
 from training.grid import expand
 from training.label_callback import HISTORY_FILE

@@ -4,9 +4,9 @@ What extracting features from a video costs, per second of it: time, and memory 
     python benchmarks/media_extractors.py clip.mp4
     python benchmarks/media_extractors.py clip.mp4 --image_encoder FOLDER --audio_encoder FOLDER --face_landmarker FILE
 
-Without a file, it draws a speaking face for --seconds. Each line is a process of its own with one thread. The limits are
-decoding the video and the sound alone, and openSMILE on the whole sound at once. Extractors whose model is not given
-are left out.
+Without a file, it draws a speaking face for --seconds. Each line is a process of its own with one thread. The limits
+are decoding the video and the sound alone, and openSMILE on the whole sound at once. Extractors whose model is not
+given are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-
 
 
 def lines(options: argparse.Namespace) -> list[dict]:
@@ -81,7 +80,13 @@ def measure(media: str, line: dict) -> dict:
     result = run(None)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {**result, "seconds": seconds, "media": opened.info.seconds, "more": (peak - before) / 1024, "peak": peak / 1024}
+    return {
+        **result,
+        "seconds": seconds,
+        "media": opened.info.seconds,
+        "more": (peak - before) / 1024,
+        "peak": peak / 1024,
+    }
 
 
 def draw(folder: Path, seconds: int) -> Path:

@@ -59,7 +59,7 @@ class SourceConfig(datasets.BuilderConfig):
             raise ValueError("`data_file` must name the source to convert, but it is None; pass its path.")
         if self.corpus not in (None, "none", *CORPORA):
             raise ValueError(f"`corpus` must be one of {(*CORPORA, 'none')}, but it is {self.corpus!r}; correct it.")
-        found = source_sha256(self.files())
+        found = self.content_sha256()
         if self.sha256 is not None and self.sha256.lower() != found:
             raise ValueError(
                 f"`sha256` must be that of {self.data_file}, but {self.sha256} came and the source has {found}; "
@@ -82,6 +82,10 @@ class SourceConfig(datasets.BuilderConfig):
             what = "it is a folder" if self.path.is_dir() else "there is no such file"
             raise FileNotFoundError(f"`data_file` must name a file, but {what}: {self.path}; check the path.")
         return [self.path]
+
+    def content_sha256(self) -> str:
+        """The SHA-256 of whatever decides the rows, but for the options."""
+        return source_sha256(self.files())
 
     @classmethod
     def option_names(cls) -> list[str]:
@@ -111,6 +115,7 @@ class Source:
         row_bytes: bytes of a row in memory, roughly.
         padding: per sequence column, how its padding was found.
         counts: per split and column, what was counted already; see `report.COUNT_DESCRIPTIONS`.
+        extractors: what made the features, as in `report.ConversionReport`.
         ignored_keys: what the source holds and was not carried over.
         warnings: what a person should read before training on the rows.
     """
@@ -121,6 +126,7 @@ class Source:
     row_bytes: int | None = None
     padding: dict[str, str] = field(default_factory=dict)
     counts: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    extractors: dict[str, dict[str, Any]] = field(default_factory=dict)
     ignored_keys: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -269,6 +275,7 @@ class SourceBuilder(datasets.GeneratorBasedBuilder):
             empty_text={split: tally.empty_text for split, tally in tallies.items()},
             without_modality={split: tally.without_modality for split, tally in tallies.items()},
             emotions={split: tally.emotions for split, tally in tallies.items() if tally.emotions},
+            extractors=source.extractors,
             ignored_keys=source.ignored_keys,
             warnings=list(source.warnings),
         )
@@ -282,7 +289,7 @@ def source_sha256(files: list[Path]) -> str:
 
     Names are relative to the folder that holds all: the second is what `sha256sum * | sha256sum` prints there.
     """
-    digests = [_file_sha256(file) for file in files]
+    digests = [file_sha256(file) for file in files]
     if len(files) == 1:
         return digests[0]
     folder = Path(os.path.commonpath([file.parent for file in files]))
@@ -291,7 +298,8 @@ def source_sha256(files: list[Path]) -> str:
     return hashlib.sha256("".join(line for _, line in lines).encode("utf-8")).hexdigest()
 
 
-def _file_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Of one file, read in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

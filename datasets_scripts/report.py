@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from datasets_scripts.schema import EMOTIONS
@@ -50,6 +50,9 @@ class ConversionReport:
         without_modality: samples with no transcript and no step of any sequence, per split.
         emotions: per split, how many samples have at least one emotion present (an intensity above 0), under "any", and
             how many have each, under its name; empty where the source has no emotions.
+        extractors: per modality whose features were extracted from media, what made them: `settings` (its name, rate,
+            size, options and versions), `description` (in words) and `columns` (the names of the features, in order;
+            empty where they have none). Empty where the source came with features.
         ignored_keys: keys of the source that were not carried over.
         warnings: what a person should read before training on the result.
     """
@@ -71,6 +74,7 @@ class ConversionReport:
     empty_text: dict[str, int] = field(default_factory=dict)
     without_modality: dict[str, int] = field(default_factory=dict)
     emotions: dict[str, dict[str, int]] = field(default_factory=dict)
+    extractors: dict[str, dict[str, Any]] = field(default_factory=dict)
     ignored_keys: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -84,16 +88,17 @@ class ConversionReport:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ConversionReport:
-        """The report that `to_dict` gave.
+        """The report that `to_dict` gave, now or before some of the keys were there.
 
         Raises:
-            ValueError: a key is missing or unknown.
+            ValueError: a key is unknown, or one is missing that has no default.
         """
         known = {item.name for item in fields(cls)}
-        if set(values) != known:
+        needed = {item.name for item in fields(cls) if item.default_factory is MISSING and item.default is MISSING}
+        if not needed <= set(values) <= known:
             raise ValueError(
-                f"`values` must have the keys {sorted(known)}, but {sorted(values)} came; "
-                "delete the converted folder and convert the source again."
+                f"`values` must have the keys {sorted(needed)}, and may have {sorted(known - needed)}, but "
+                f"{sorted(values)} came; delete the converted folder and convert the source again."
             )
         return cls(**values)
 
@@ -113,6 +118,7 @@ class ConversionReport:
             *corpus,
             f"rows: {rows}",
             f"features per step: {sizes}",
+            *(f"{modality} extracted by {made['settings']['name']}" for modality, made in self.extractors.items()),
             f"columns: {', '.join(self.columns)}",
             *self._length_lines(),
             *([f"padding: {padding}"] if padding else []),

@@ -86,7 +86,7 @@ def _reader_of_folder(path: Path) -> tuple[type[SourceBuilder], Path]:
     if not found:
         raise ValueError(
             f"{path} holds no source: no .csd file, no label.csv, no Parquet, no feature file; name the folder or the "
-            "file that does."
+            "file that does. Of video and sound, `extract.py` makes features first."
         )
     shown = "; ".join(f"{', '.join(names[:3])} ({reader.SOURCE_FORMAT})" for reader, names in found.items())
     raise ValueError(f"{path} holds several sources: {shown}. Name one of them.")

@@ -3,7 +3,8 @@ The face that a clip is about: found by OpenCV's Haar cascade, then followed fro
 
 The rules, all of them online (a picture depends on those before it alone):
 
-1. The largest face of the first picture that has one is followed.
+1. The largest face of the first picture that has one is followed. While there is none, pictures are searched at
+   `SEARCH_SIDE` pixels, and each `SURVEY_SECONDS` also at `LONGEST_SIDE`, for a small face.
 2. In the next picture, the face is looked for around where it was. It is the face that overlaps the old box most, by
    `MIN_OVERLAP` of their union at least. If there is none, the whole picture is searched by the same rule.
 3. A face that is not found stays where it was for `HOLD_SECONDS` (`Face.detected` is false), then is lost. After that,
@@ -38,9 +39,16 @@ NEAR_FACE = 56
 NEAR_WINDOW = 2.0
 NEAR_SCALES = (0.7, 1.45)
 
+# How many windows of the cascade must agree on a face: real ones have 15 and more, small ones half of that, textures
+# rarely more than 4. Where a face was just before, less is enough.
+SURE = 5
+LIKELY = 3
+
 MIN_OVERLAP = 0.25
 HOLD_SECONDS = 0.5
 SURVEY_SECONDS = 1.0
+# Times are sums of steps: what is meant to be equal differs by their rounding.
+ROUNDING_SECONDS = 1e-6
 LARGER = 1.5
 # Mean absolute difference of two successive pictures at 16 x 16 pixels, in grey levels of 255.
 CUT_DIFFERENCE = 30.0
@@ -84,6 +92,10 @@ class Face:
     track: int
 
 
+# Left, top, width and height of a face, as shares of the picture's width and height.
+Place = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True)
 class TrackedPicture:
     """A picture of a clip: its time in seconds, uint8 (height, width, 3) RGB, and the followed face, or None."""
@@ -91,6 +103,16 @@ class TrackedPicture:
     time: float
     image: np.ndarray
     face: Face | None
+
+    @property
+    def place(self) -> Place | None:
+        """Where the face is; at the border of the picture it may reach beyond 0 and 1."""
+        if self.face is None:
+            return None
+        height, width = self.image.shape[:2]
+        box = self.face.box
+        left, top = box.x - box.side / 2, box.y - box.side / 2
+        return left / width, top / height, box.side / width, box.side / height
 
 
 def opencv() -> Any:
@@ -115,7 +137,7 @@ class FaceDetector:
     def everywhere(self, gray: np.ndarray, longest_side: int = SEARCH_SIDE) -> list[Box]:
         """The faces of a picture, the largest first; it is searched at `longest_side` if it is larger."""
         scale = min(1.0, longest_side / max(gray.shape))
-        found = self._detect(self._resize(gray, scale), neighbours=3, smallest=SMALLEST_FACE)
+        found = self._detect(self._resize(gray, scale), neighbours=SURE, smallest=SMALLEST_FACE)
         return [Box(box.x / scale, box.y / scale, box.side / scale) for box in found]
 
     def near(self, gray: np.ndarray, box: Box) -> list[Box]:
@@ -127,7 +149,7 @@ class FaceDetector:
             return []
         scale = NEAR_FACE / box.side
         smallest, largest = (round(NEAR_FACE * factor) for factor in NEAR_SCALES)
-        found = self._detect(self._resize(window, scale), neighbours=2, smallest=smallest, largest=largest)
+        found = self._detect(self._resize(window, scale), neighbours=LIKELY, smallest=smallest, largest=largest)
         return [Box(box.x / scale + left, box.y / scale + top, box.side / scale) for box in found]
 
     def _resize(self, gray: np.ndarray, scale: float) -> np.ndarray:
@@ -186,7 +208,7 @@ class FaceTracker:
 
     def _begin(self, time: float, gray: np.ndarray) -> Face | None:
         boxes = self._survey(time, gray)
-        if not boxes and time - self._looked_closely >= SURVEY_SECONDS:
+        if not boxes and time - self._looked_closely >= SURVEY_SECONDS - ROUNDING_SECONDS:
             # A small face is worth a slow search, but not in each picture of a clip without faces.
             self._looked_closely = time
             boxes = self.detector.everywhere(gray, LONGEST_SIDE)
@@ -201,7 +223,7 @@ class FaceTracker:
         assert self._face is not None
         old = self._face.box
         match = best_overlap(old, self.detector.near(gray, old))
-        if match is None or time - self._surveyed >= SURVEY_SECONDS:
+        if match is None or time - self._surveyed >= SURVEY_SECONDS - ROUNDING_SECONDS:
             boxes = self._survey(time, gray)
             match = match or best_overlap(old, boxes)
             larger = self._larger_rival(match or old, boxes)
@@ -210,7 +232,7 @@ class FaceTracker:
         if match is not None:
             self._seen = time
             return Face(smooth(old, match, time - self._time), True, self._face.track)
-        if time - self._seen <= HOLD_SECONDS:
+        if time - self._seen <= HOLD_SECONDS + ROUNDING_SECONDS:
             return Face(old, False, self._face.track)
         return self._new_track(time, boxes[0]) if boxes else None
 
@@ -257,34 +279,6 @@ def track_face(
     tracker = tracker or FaceTracker()
     for frame in media.frames(rate, start=start, stop=stop, longest_side=LONGEST_SIDE):
         yield TrackedPicture(frame.time, frame.image, tracker.update(frame.time, frame.image))
-
-
-def face_boxes(media: Any, rate: float = 10.0, start: float = 0.0, stop: float | None = None) -> list[dict[str, Any]]:
-    """
-    Where the followed face is, to draw it over a clip.
-
-    Returns:
-        For each picture with a face: `time` in seconds; `left`, `top`, `width` and `height` as shares of the picture's
-        width and height (a face at the border may reach beyond 0 and 1); `detected` and `track` as of `Face`.
-    """
-    rows = []
-    for picture in track_face(media, rate, start, stop):
-        if picture.face is None:
-            continue
-        height, width = picture.image.shape[:2]
-        box = picture.face.box
-        rows.append(
-            {
-                "time": picture.time,
-                "left": (box.x - box.side / 2) / width,
-                "top": (box.y - box.side / 2) / height,
-                "width": box.side / width,
-                "height": box.side / height,
-                "detected": picture.face.detected,
-                "track": picture.face.track,
-            }
-        )
-    return rows
 
 
 def tracking_notes(tracker: FaceTracker) -> list[str]:

@@ -137,11 +137,14 @@ def build_extractor(settings: Mapping[str, Any], classes: Mapping[str, type[Feat
 
 def difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
     """
-    What makes two settings different kinds of features, in words; None where they are the same. Versions do not count.
+    What makes two settings different kinds of features, in words; None where they are the same. Versions do not count,
+    but a model is told by its version, where both have one: its files may lie elsewhere.
     """
     if expected.get("name") != found.get("name"):
         return f"they are of the kind {found.get('name')!r}, not {expected.get('name')!r}"
-    for key in sorted((expected.keys() | found.keys()) - {VERSIONS}):
+    models = [settings.get(VERSIONS, {}).get("model") for settings in (expected, found)]
+    same_model = models[0] is not None and models[0] == models[1]
+    for key in sorted((expected.keys() | found.keys()) - {VERSIONS} - ({"model", "revision"} if same_model else set())):
         if expected.get(key) != found.get(key):
             return (
                 f"of the kind {found.get('name')!r}, they have `{key}` {json.dumps(found.get(key))}, not "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from processing.face_crops import square_crop
-from processing.face_tracking import Face, FaceTracker, opencv, track_face, tracking_notes
+from processing.face_tracking import Box, Face, FaceTracker, opencv, track_face, tracking_notes
 from processing.feature_extraction_vision_base import Described, FaceFeatureExtractor
 
 # The crop is a bit larger than the box of the detector, which ends at the chin.
@@ -59,9 +59,9 @@ class FaceAppearanceExtractor(FaceFeatureExtractor):
       `face_growth`: how the logarithm of the side changed, per second. 0 at the first step of a track.
     - `face_detected`: 1; 0 where the face was not found for a moment and is taken to have stayed.
     - `face_brightness`, `face_contrast`: mean and standard deviation of the gray crop of the face, of 255.
-    - `motion_...`: mean absolute difference of the crop, normalised to mean 0 and standard deviation 1, to that of the
-      step before, in the face and the regions of the left eye, the right eye (as seen) and the mouth. 0 at the first
-      step of a track.
+    - `motion_...`: mean absolute difference of the crop, normalised to mean 0 and standard deviation 1, to the same
+      place in the picture of the step before, in the face and the regions of the left eye, the right eye (as seen) and
+      the mouth. 0 at the first step of a track.
     - `eyes_dct_r_c`, `mouth_dct_r_c`: coefficient of row frequency r and column frequency c, r + c <= 5, of the
       two-dimensional orthonormal DCT-II of a region of the normalised crop, divided by the root of its number of
       pixels: the squares of all coefficients of a region would add up to its mean square.
@@ -97,7 +97,8 @@ class FaceAppearanceExtractor(FaceFeatureExtractor):
         tracker = FaceTracker()
         appearance = Appearance(self.rate)
         for picture in track_face(media, self.rate, start, stop, tracker):
-            yield picture.time, appearance.update(picture.image, picture.face) if picture.face else None
+            features = appearance.update(picture.image, picture.face) if picture.face else None
+            yield picture.time, features, picture.place
         notes += tracking_notes(tracker)
 
 
@@ -110,7 +111,7 @@ class Appearance:
         self.steps = 0
         self.place_sum = np.zeros(3)
         self.place = np.zeros(3)
-        self.crop = np.zeros((CROP_SIDE, CROP_SIDE))
+        self.image = np.zeros((1, 1, 3), np.uint8)
 
     def update(self, image: np.ndarray, face: Face) -> np.ndarray:
         """The features (58,) of the face in a picture, uint8 (height, width, 3) RGB."""
@@ -124,21 +125,27 @@ class Appearance:
         self.place_sum += place
         units = np.array([box.side, box.side, 1.0])
         speed = np.zeros(3) if begins else (place - self.place) / units * self.rate
-        gray = square_crop(image, box, CROP_SIDE, CROP_MARGIN) @ LUMA
+        gray = gray_crop(image, box)
         crop = normalized(gray)
-        change = np.zeros_like(crop) if begins else np.abs(crop - self.crop)
-        self.place, self.crop = place, crop
+        # In the box of now both times: it trembles, and would make all of the face seem to move.
+        change = crop - (crop if begins else normalized(gray_crop(self.image, box)))
+        self.place, self.image = place, image
         return np.concatenate(
             [
                 [box.x / width - 0.5, box.y / height - 0.5, box.side / min(width, height)],
                 (place - self.place_sum / self.steps) / units,
                 speed,
                 [float(face.detected), gray.mean() / 255, gray.std() / 255],
-                [change[region].mean() for region in REGIONS.values()],
+                [np.abs(change[region]).mean() for region in REGIONS.values()],
                 low_frequencies(crop[EYES]),
                 low_frequencies(crop[MOUTH]),
             ]
         )
+
+
+def gray_crop(image: np.ndarray, box: Box) -> np.ndarray:
+    """The face in a picture (height, width, 3), gray: (64, 64), 0 to 255."""
+    return square_crop(image, box, CROP_SIDE, CROP_MARGIN) @ LUMA
 
 
 def normalized(gray: np.ndarray) -> np.ndarray:

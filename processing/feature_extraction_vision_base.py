@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from processing.face_tracking import Place
 from processing.feature_extraction import FeatureExtractor, FeatureSequence
 
 HIGHEST_RATE = 60.0
@@ -35,7 +36,7 @@ class FaceFeatureExtractor(FeatureExtractor):
 
     def describe(self, media: Any, start: float, stop: float | None, notes: list[str]) -> Iterator[Described]:
         """
-        For each picture, its time and the features (features,) of its face, None where it has none.
+        For each picture, its time, the features (features,) of its face and where that is; None where it has none.
 
         What a person should know is added to `notes`.
         """
@@ -43,22 +44,26 @@ class FaceFeatureExtractor(FeatureExtractor):
 
     def extract(self, media: Any, start: float = 0.0, stop: float | None = None) -> FeatureSequence:
         if not media.info.has_video:
-            return self._sequence([], [], ["There is no video, so no face."])
-        times, values, notes = [], [], list[str]()
+            return self._sequence([], [], [], ["There is no video, so no face."])
+        times, values, places, notes = [], [], list[Place](), list[str]()
         pictures = 0
-        for time, features in self.describe(media, start, stop, notes):
+        for time, features, place in self.describe(media, start, stop, notes):
             pictures += 1
-            if features is not None:
+            if features is not None and place is not None:
                 times.append(time + 0.5 / self.rate)
                 values.append(np.asarray(features, np.float32))
-        return self._sequence(times, values, faces_missing(pictures, len(values)) + notes)
+                places.append(place)
+        return self._sequence(times, values, places, faces_missing(pictures, len(values)) + notes)
 
-    def _sequence(self, times: list[float], values: list[np.ndarray], notes: list[str]) -> FeatureSequence:
+    def _sequence(
+        self, times: list[float], values: list[np.ndarray], places: list[Place], notes: list[str]
+    ) -> FeatureSequence:
         stacked = np.stack(values) if values else np.zeros((0, self.feature_size), np.float32)
-        return FeatureSequence(stacked, np.array(times, np.float64), 1 / self.rate, notes)
+        boxes = np.array(places, np.float64).reshape(len(places), 4)
+        return FeatureSequence(stacked, np.array(times, np.float64), 1 / self.rate, notes, boxes=boxes)
 
 
-Described = tuple[float, np.ndarray | None]
+Described = tuple[float, np.ndarray | None, Place | None]
 
 
 def faces_missing(pictures: int, faces: int) -> list[str]:

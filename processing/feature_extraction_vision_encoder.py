@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +10,9 @@ import torch
 from transformers import AutoImageProcessor, AutoModel
 
 from processing.face_crops import square_crop
-from processing.face_tracking import FaceTracker, opencv, track_face, tracking_notes
+from processing.face_tracking import FaceTracker, Place, opencv, track_face, tracking_notes
 from processing.feature_extraction_vision_base import Described, FaceFeatureExtractor
+from processing.model_versions import model_version
 from processing.optional_dependency import require
 
 # The box of the detector ends at the chin and above the brows; this shows the head.
@@ -34,7 +33,7 @@ class ImageEncoderExtractor(FaceFeatureExtractor):
 
     Args:
         model (`str`): A model on the Hub, or a folder.
-        rate (`float`, *optional*, defaults to 5.0): Pictures per second.
+        rate (`float`, *optional*, defaults to 2.0): Pictures per second. Each costs a run of the encoder.
         pooling (`str`, *optional*):
             "pooled": the model's own `pooler_output`; "first": the first of its last hidden states (the class token,
             where there is one); "mean": the mean of them. By default "pooled" where the model has it and the checkpoint
@@ -51,7 +50,7 @@ class ImageEncoderExtractor(FaceFeatureExtractor):
     def __init__(
         self,
         model: str,
-        rate: float = 5.0,
+        rate: float = 2.0,
         pooling: str | None = None,
         batch_size: int = 16,
         revision: str | None = None,
@@ -70,32 +69,36 @@ class ImageEncoderExtractor(FaceFeatureExtractor):
         self._crop_side = wanted_side(self._processor)
         self.pooling = self._checked_pooling(pooling, missing)
         self.feature_size = self.encode([np.zeros((self._crop_side, self._crop_side, 3), np.uint8)]).shape[1]
-        self._versions = {**super().versions(), "opencv": opencv().__version__, "model": self._model_version()}
+        self._model_version = model_version(self.model, revision)
 
     def options(self) -> dict[str, Any]:
         options = {"model": self.model, "pooling": self.pooling}
         return options if self.revision is None else {**options, "revision": self.revision}
 
     def versions(self) -> dict[str, str]:
-        """Those of the packages, and the commit of the model, or, of a folder, the SHA-256 of its configuration."""
-        return dict(self._versions)
+        """Those of the packages, and the commit of the model, or the SHA-256 of its files in a folder."""
+        return {**super().versions(), "opencv": opencv().__version__, "model": self._model_version}
 
     def describe(self, media: Any, start: float, stop: float | None, notes: list[str]) -> Iterator[Described]:
         tracker = FaceTracker()
-        times: list[float] = []
+        waiting: list[tuple[float, Place | None]] = []
         crops: list[np.ndarray] = []
         for picture in track_face(media, self.rate, start, stop, tracker):
             if picture.face is None:
-                yield picture.time, None
+                yield picture.time, None, None
                 continue
-            times.append(picture.time)
+            waiting.append((picture.time, picture.place))
             crops.append(square_crop(picture.image, picture.face.box, self._crop_side, CROP_MARGIN))
             if len(crops) == self.batch_size:
-                yield from zip(times, self.encode(crops), strict=True)
-                times, crops = [], []
+                yield from self._encoded(waiting, crops)
+                waiting, crops = [], []
         if crops:
-            yield from zip(times, self.encode(crops), strict=True)
+            yield from self._encoded(waiting, crops)
         notes += tracking_notes(tracker)
+
+    def _encoded(self, waiting: list[tuple[float, Place | None]], crops: list[np.ndarray]) -> Iterator[Described]:
+        for (time, place), features in zip(waiting, self.encode(crops), strict=True):
+            yield time, features, place
 
     def encode(self, crops: list[np.ndarray]) -> np.ndarray:
         """Vectors (faces, features), float32, of pictures that are uint8 (side, side, 3) RGB."""
@@ -129,13 +132,6 @@ class ImageEncoderExtractor(FaceFeatureExtractor):
                 + "; take 'first' or 'mean'."
             )
         return pooling or ("pooled" if pooled else "mean")
-
-    def _model_version(self) -> str:
-        commit = getattr(self._encoder.config, "_commit_hash", None)
-        if commit is not None:
-            return str(commit)
-        content = Path(self.model, "config.json").read_bytes()
-        return f"config sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def load_encoder(model: str, revision: str | None) -> tuple[Any, list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from processing.face_tracking import LONGEST_SIDE
+from processing.face_tracking import LONGEST_SIDE, Place
 from processing.feature_extraction_vision_base import Described, FaceFeatureExtractor
+from processing.model_versions import digest
 from processing.optional_dependency import require
 
 _PAIRED = (
@@ -76,7 +76,11 @@ class MediaPipeFaceExtractor(FaceFeatureExtractor):
                 image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame.image))
                 result = landmarker.detect_for_video(image, round(frame.time * 1000))
                 most_faces = max(most_faces, len(result.face_landmarks))
-                yield frame.time, face_features(result, frame.image.shape[1] / frame.image.shape[0])
+                face = largest_face(result, frame.image.shape[1] / frame.image.shape[0])
+                if face is None:
+                    yield frame.time, None, None
+                else:
+                    yield frame.time, face_features(result, face), rectangle(result.face_landmarks[face])
         if most_faces > 1:
             notes.append(f"There are up to {most_faces} faces in a picture; the largest one is described.")
 
@@ -103,7 +107,7 @@ class MediaPipeFaceExtractor(FaceFeatureExtractor):
 
     @functools.cached_property
     def _digest(self) -> str:
-        return hashlib.sha256(self._path.read_bytes()).hexdigest()
+        return digest(self._path)
 
     def _landmarker(self) -> Any:
         tasks = require("mediapipe.tasks.python", PURPOSE, "mediapipe")
@@ -124,31 +128,34 @@ class MediaPipeFaceExtractor(FaceFeatureExtractor):
             ) from None
 
 
-def face_features(result: Any, aspect: float) -> np.ndarray | None:
+def largest_face(result: Any, aspect: float) -> int | None:
     """
-    The features (58,) of the largest face of a `FaceLandmarkerResult`, None where it has no face.
+    Which of the faces of a `FaceLandmarkerResult` is the largest, None where it has no face.
 
     Args:
         result: What the landmarker gave.
         aspect (`float`): Width of the picture by its height; landmarks are shares of both.
     """
-    if not result.face_landmarks:
-        return None
-    largest = max(range(len(result.face_landmarks)), key=lambda index: extent(result.face_landmarks[index], aspect))
-    scores = {shape.category_name: float(shape.score) for shape in result.face_blendshapes[largest]}
+    sizes = [rectangle(landmarks) for landmarks in result.face_landmarks]
+    return max(range(len(sizes)), key=lambda face: sizes[face][2] * aspect * sizes[face][3], default=None)
+
+
+def face_features(result: Any, face: int) -> np.ndarray:
+    """The features (58,) of a face of a `FaceLandmarkerResult`."""
+    scores = {shape.category_name: float(shape.score) for shape in result.face_blendshapes[face]}
     if missing := [name for name in BLENDSHAPES if name not in scores]:
         raise ValueError(
             f"`model` must give the {len(BLENDSHAPES)} blendshapes of MediaPipe's Face Landmarker, but it does not "
             f"give {', '.join(missing)}; take another face_landmarker.task."
         )
-    pose = head_pose(np.asarray(result.facial_transformation_matrixes[largest], np.float64))
+    pose = head_pose(np.asarray(result.facial_transformation_matrixes[face], np.float64))
     return np.array([*(scores[name] for name in BLENDSHAPES), *pose])
 
 
-def extent(landmarks: Any, aspect: float) -> float:
-    """Area of the rectangle around landmarks, in squares of the picture's height."""
+def rectangle(landmarks: Any) -> Place:
+    """The rectangle around landmarks."""
     x, y = np.array([(landmark.x, landmark.y) for landmark in landmarks]).T
-    return float(np.ptp(x) * aspect * np.ptp(y))
+    return float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y))
 
 
 def head_pose(matrix: np.ndarray) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import pipeline
 
+from processing.model_versions import model_version
 from processing.subtitles import SHORTEST_SECONDS
 from processing.transcripts import Transcript, Word, split_words, spread
 
@@ -49,11 +50,12 @@ class Transcriber:
         self.model, self.language, self.device = str(model), language, device
 
     def settings(self) -> dict[str, Any]:
-        """What the transcripts depend on, as a record: model, its commit on the Hub, language and versions."""
+        """What the transcripts depend on, as a record: model, its commit on the Hub or the SHA-256 of its
+        files, language and versions. It loads the model."""
         return {
             "name": "speech_recognition",
             "model": self.model,
-            "revision": getattr(self.recognizer.model.config, "_commit_hash", None),
+            "revision": model_version(self.recognizer.model.name_or_path),  # a model that cannot be loaded has none
             "language": self.language,
             "versions": {package: version(package) for package in ("transformers", "torch")},
         }

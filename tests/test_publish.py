@@ -475,7 +475,7 @@ def space(tmp_path):
 
 def test_a_space_brings_the_modules_that_it_imports(space, hub, tmp_path, capsys):
     source = space(
-        "from training.files import whole_file\nimport json\nassert open('picture.svg').read() == '<svg/>'\n"
+        "from datasets_scripts.files import whole_file\nimport json\nassert open('picture.svg').read() == '<svg/>'\n"
     )
     send(source, "--kind", "space", "--dry_run", str(tmp_path / "out"), repo_id="org/demo")
     needed = {"training/__init__.py", "training/files.py"}

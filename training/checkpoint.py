@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoModel, AutoProcessor
 
 import modeling  # noqa: F401  (registers the architectures)
 import processing  # noqa: F401  (registers the processor)
+from processing.feature_extraction import VERSIONS, difference
 from training.corpus import Corpus, load_corpus
 from training.finished_run import RECIPE_FILE
 from training.recipe import Recipe, load_yaml
@@ -50,8 +52,32 @@ def load_data(folder: str, data_file: str | None = None) -> tuple[Corpus, Recipe
     return corpus, recipe
 
 
+def check_features(corpus: Corpus, processor) -> None:
+    """
+    Raises:
+        ValueError: for features that another extractor made than those that the checkpoint was trained on. Of features
+            that no extractor of this collection made, only the size is known, which the processor checks.
+    """
+    for modality, found in corpus.extractors.items():
+        expected = getattr(processor, f"{modality}_extractor", None)
+        if expected is not None and (other := difference(expected, found)) is not None:
+            settings = json.dumps({name: value for name, value in expected.items() if name != VERSIONS})
+            raise ValueError(
+                f"The {modality} features of {corpus.name} are not those that the checkpoint was trained on: {other}. "
+                f"Extract them again with the checkpoint's settings: python extract.py MEDIA_FOLDER --{modality} "
+                f"'{settings}' --output FOLDER."
+            )
+
+
 def text_column(corpus: Corpus, processor, recipe: Recipe | None) -> str | None:
-    """The text that the checkpoint was trained on, or the nearest that the data has."""
+    """
+    The text that the checkpoint was trained on, or the nearest that the data has. Whoever reads data for a checkpoint
+    asks this first; data that it cannot read are refused here.
+
+    Raises:
+        ValueError: as `check_features`.
+    """
+    check_features(corpus, processor)
     fitting = corpus.fitting_text(has_encoder=processor.text_input == "tokens")
     if processor.text_input is None or not fitting:
         return None

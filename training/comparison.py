@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets_scripts import MODALITIES
+from datasets_scripts.files import whole_file
 from spaces.multimodal_sentiment.multimodal_sentiment import LOWER_IS_BETTER
 from training.comparison_plot import plot
-from training.files import whole_file
 from training.finished_run import RESULTS_FILE
 from training.measured import METRICS, Figures, of_system
 from training.significance import LEVEL, Difference, Significance

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,8 @@ class Corpus:
         sha256: Of the source; None for the synthetic corpus.
         notes: What was changed or is remarkable, a sentence each.
         known: Its name in `datasets_scripts.corpora.CORPORA`, None where it is none of them.
+        extractors: By modality, the settings of the `FeatureExtractor` that made its features from media; of features
+            that came as they are, nothing.
     """
 
     splits: dict[str, Rows]
@@ -36,6 +38,7 @@ class Corpus:
     sha256: str | None
     notes: list[str]
     known: str | None = None
+    extractors: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def feature_size(self, modality: str) -> int | None:
         """Features per step of a modality's sequences, None where the corpus has none."""
@@ -105,7 +108,8 @@ def load_corpus(
         )
     notes = [line for line in report.summary().splitlines() if line.strip()]
     splits = streamed_splits(source) if isinstance(source, PreparedFolder) and streaming else dict(source.rows())
-    return Corpus(splits, report.source, report.sha256, notes, report.corpus)
+    extractors = {modality: made["settings"] for modality, made in report.extractors.items()}
+    return Corpus(splits, report.source, report.sha256, notes, report.corpus, extractors)
 
 
 def streamed_splits(folder: PreparedFolder) -> dict[str, Rows]:

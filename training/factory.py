@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from datasets_scripts import MODALITIES
 from modeling import MODEL_CLASSES
 from processing import MultimodalProcessor
+from processing.media_features import EXTRACTORS
 from processing.processing_multimodal import fit_normalization
 from training.corpus import Corpus
 from training.recipe import Recipe, Stage
@@ -31,7 +32,8 @@ SPECIAL_TOKENS = {
 def build_processor(recipe: Recipe, corpus: Corpus, text: str | None) -> MultimodalProcessor:
     """
     The processor that the checkpoint will have: the text encoder's tokenizer (or one of the training split's words),
-    the corpus' feature sizes, and statistics of the training split where the recipe normalises.
+    the corpus' feature sizes, what extracts such features, and statistics of the training split where the recipe
+    normalises.
     """
     train = corpus.splits["train"]
     tokenizer = None
@@ -49,13 +51,17 @@ def build_processor(recipe: Recipe, corpus: Corpus, text: str | None) -> Multimo
             raise ValueError(f"`normalize` names {modality!r}, but the run reads no such features.")
         column = f"{modality}_values"
         normalization[modality] = fit_normalization((row[column] for row in train.select_columns(column)), modality)
+    described = {
+        modality: EXTRACTORS[modality][made["name"]].description for modality, made in corpus.extractors.items()
+    }
     return MultimodalProcessor(
         tokenizer,
         text_input="tokens" if tokenizer is not None else "values" if text else None,
         max_text_length=recipe.max_text_length,
         normalization=normalization,
         **{f"{modality}_feature_size": size for modality, size in sizes.items()},
-        **{f"{modality}_feature_set": name for modality, name in recipe.feature_sets.items()},
+        **{f"{modality}_feature_set": name for modality, name in (described | recipe.feature_sets).items()},
+        **{f"{modality}_extractor": settings for modality, settings in corpus.extractors.items()},
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from transformers import TrainerCallback
 
-from training.files import whole_file
+from datasets_scripts.files import whole_file
 from training.label_generation import LabelGenerator
 
 STATE_FILE = "label_generation.safetensors"

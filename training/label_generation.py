@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from datasets_scripts import MODALITIES
-from training.files import whole_file
+from datasets_scripts.files import whole_file
 
 
 class ClassCentres:

@@ -96,6 +96,7 @@ def model_card(
         tokens=run.processor.text_input == "tokens",
         features=_features(run),
         inputs=_inputs(run),
+        extractors=_extractors(run),
         results=_results(run, runs, info),
         metrics=METRICS["emotions" if run.target.of_emotions else run.recipe.metric_convention],
         seeds=_seeds(run, runs),
@@ -185,13 +186,23 @@ def _features(run: FinishedRun) -> dict[str, int]:
     return {modality: size for modality, size in sizes.items() if size is not None}
 
 
+def _extractors(run: FinishedRun) -> dict[str, dict[str, Any]]:
+    """Settings of what extracts the features of a modality from media, where an extractor of this collection does."""
+    found = {modality: getattr(run.processor, f"{modality}_extractor", None) for modality in _features(run)}
+    return {modality: settings for modality, settings in found.items() if settings is not None}
+
+
 def _inputs(run: FinishedRun) -> list[str]:
     lines = []
     features = _features(run)
     for modality in run.config.modalities:
         if modality in features:
             feature_set = prose(getattr(run.processor, f"{modality}_feature_set") or "not named")
-            lines.append(f"`{modality}_values`: {features[modality]} features per step (feature set: {feature_set})")
+            line = f"`{modality}_values`: {features[modality]} features per step (feature set: {feature_set})"
+            made = _extractors(run).get(modality)
+            if made is not None:
+                line += f"; from media, {made['rate']:g} steps per second, by the extractor `{made['name']}`"
+            lines.append(line)
         else:
             encoder = prose(_public_name(run.recipe.text_encoder) or "trained from scratch")
             assert isinstance(run.config.text_config, PretrainedConfig)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.files import whole_file
+from datasets_scripts.files import whole_file
 
 
 def pyplot():

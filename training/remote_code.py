@@ -15,9 +15,9 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from datasets_scripts.files import whole_file
 from processing import MultimodalProcessor
 from processing.pipeline_multimodal_sentiment import TASK, MultimodalSentimentPipeline
-from training.files import whole_file
 
 PACKAGES = ("configuration", "modeling", "processing")
 # What config.json says of the pipeline; `transformers.pipeline` reads it.

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets_scripts import EMOTIONS
+from datasets_scripts.files import whole_file
 from spaces.multimodal_sentiment.multimodal_sentiment import greater_is_better
-from training.files import whole_file
 from training.plots import pyplot, save
 from training.robustness import FULL, REMOVED, Condition, Measured, noise, only
 from training.tables import HIGHER_PRECISION, markdown_row

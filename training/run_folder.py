@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from safetensors.torch import load_model, save_model
 
-from training.files import whole_file
+from datasets_scripts.files import whole_file
 from training.finished_run import PREDICTIONS_FILE, RECIPE_FILE, RESULTS_FILE, FinishedRun
 from training.label_callback import STATE_FILE
 from training.model_card import write_card

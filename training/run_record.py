@@ -22,8 +22,8 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from datasets_scripts import MODALITIES
+from datasets_scripts.files import whole_file
 from training.corpus import Corpus
-from training.files import whole_file
 from training.prediction import table_metrics
 from training.targets import Target
 

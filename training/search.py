@@ -15,9 +15,9 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import set_seed
 
+from datasets_scripts.files import whole_file
 from training.corpus import Corpus, keep_labelled, load_corpus
 from training.factory import build_model, build_processor, model_of_stage
-from training.files import whole_file
 from training.finished_run import RECIPE_FILE
 from training.preparation import build_label_generator, build_trainer, prepare_splits, text_of
 from training.recipe import Recipe

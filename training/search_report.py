@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from training.files import whole_file
+from datasets_scripts.files import whole_file
 from training.plots import pyplot, save
 from training.search import Search
 from training.search_space import Dimension, Range

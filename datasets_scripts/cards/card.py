@@ -10,6 +10,7 @@ from urllib.parse import quote
 import yaml
 
 from datasets_scripts import corpora
+from datasets_scripts.cards.extractor_words import extractor_words
 from datasets_scripts.cards.label_plot import finite_labels, label_picture
 from datasets_scripts.cards.markdown import code, item, prose, table
 from datasets_scripts.corpora import CorpusInfo, FeatureSet
@@ -164,7 +165,10 @@ def _columns(report: ConversionReport, info: CorpusInfo | None) -> str:
 
 
 def _features(report: ConversionReport) -> str:
-    """The published features that each sequence column may hold, judged by their number: a source has no names."""
+    """What extracted them; or the published features that a column may hold, judged by their number alone."""
+    if report.extractors:
+        made = [extractor_words(modality, one) for modality, one in report.extractors.items()]
+        return "\n\n".join(["## Features", *made])
     known = {modality: _feature_set(report, modality) for modality in report.feature_sizes}
     if not known:
         return ""
@@ -192,6 +196,8 @@ def _feature_names(modality: str, size: int, known: FeatureSet | None) -> str:
 
 
 def _feature_set(report: ConversionReport, modality: str) -> FeatureSet | None:
+    if modality in report.extractors:  # one of as many features would be another one
+        return None
     corpus = report.corpus if report.corpus in corpora.CORPORA else None
     return corpora.feature_set(corpus, modality, report.feature_sizes.get(modality, 0))
 

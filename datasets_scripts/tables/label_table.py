@@ -29,8 +29,9 @@ A table of several datasets may hold a sample more than once, if its split and i
 takes over the samples of CH-SIMS with some transcripts corrected. The later row is kept. The option `dataset` reads one
 of them alone.
 
-Media are looked for in a folder as `Raw/<video_id>/<clip_id>.mp4` or `<video_id>/<clip_id>.mp4` (see `media_files`).
-They are not opened: the rows have text and labels, and the report says which samples lack a file.
+Media are looked for in a folder as `<video_id>/<clip_id>.mp4` or `<id>.mp4`, also below `Raw` (see `media_files`).
+They are not opened: the rows have text and labels, and the report says which samples lack a file. `extract.py` makes
+features of them.
 
 The table is read in three passes, one row at a time; what stays in memory is the ids. `csv_rows` has the limits.
 """
@@ -89,7 +90,7 @@ class LabelTableConfig(SourceConfig):
 
     def files(self) -> list[Path]:
         """The table; media do not decide the rows."""
-        return [_table_in(self.path)] if self.path.is_dir() else super().files()
+        return [table_in(self.path)] if self.path.is_dir() else super().files()
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
         """As for every source, and by the names of the media, which the report counts."""
@@ -176,8 +177,12 @@ class LabelTable(SourceBuilder):
         return folds
 
 
-def _table_in(folder: Path) -> Path:
-    """The table that a folder holds."""
+def table_in(folder: Path) -> Path:
+    """The table that a folder holds.
+
+    Raises:
+        FileNotFoundError: it holds none. ValueError: it holds several, or a link to one elsewhere.
+    """
     files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in TABLE_SUFFIXES and file.is_file()]
     files = [file for file in files if not file.name.startswith(".")]
     named = [file for name in TABLE_NAMES for file in files if file.name.lower() == name]
@@ -262,17 +267,18 @@ def _choices(columns: Columns, found: Survey, dataset: str | None) -> list[str]:
 def _media_warnings(folder: Path, ids: Collection[str]) -> list[str]:
     """Which samples have no media file in the folder, and which files are of none, in words."""
     media = find_media(folder)
-    without = [name for name in ids if name not in media.files]
-    extra = sum(len(files) for name, files in media.files.items() if name not in ids)
+    names = {name: media.name_of(name) for name in ids}
+    without = [name for name, found in names.items() if found is None]
+    extra = media.left_over(found for found in names.values() if found is not None)
     warnings = []
     if without:
-        names = ", ".join(shown(name) for name in without[:_NAMES_SHOWN])
+        first = ", ".join(shown(name) for name in without[:_NAMES_SHOWN])
         warnings.append(
             f"{len(without)} of {len(ids)} rows have no media file `{RAW_FOLDER}/<video_id>/<clip_id>.mp4` or the like "
-            f"({names}{', ...' if len(without) > _NAMES_SHOWN else ''})"
+            f"({first}{', ...' if len(without) > _NAMES_SHOWN else ''})"
         )
     if extra:
-        warnings.append(f"{extra} media files belong to no row")
+        warnings.append(f"{len(extra)} media files belong to no row")
     if media.links_out:
         warnings.append(f"{media.links_out} links lead out of the folder and were not followed")
     return warnings

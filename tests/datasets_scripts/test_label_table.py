@@ -602,13 +602,14 @@ def test_media(folder):
     assert triples({split: as_plain(part) for split, part in rows.items()}) == plain_rows(as_csv(ROWS))
     message = warned(report, "2 of 5 rows have no media file")
     assert "('-made_up1$_$0002', 'xyz$_$4')" in message
-    warned(report, "2 media files belong to no row")
+    warned(report, "3 media files belong to no row")
     assert len(report.warnings) == 2 and report.bytes == (folder / "label.csv").stat().st_size
     assert report.source == "corpus"
 
     touch(folder, "Raw/-made_up1/0002.webm", "xyz/4.m4a")
     (folder / "Raw/xyz/03.mp4").unlink()
     (folder / "Raw/other/1.mp4").unlink()
+    (folder / "Raw/4.mp4").unlink()
     assert LabelTable(cache_dir=str(folder), data_file=str(folder)).inspect().warnings == []
 
 

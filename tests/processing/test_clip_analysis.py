@@ -9,6 +9,7 @@ from processing.feature_noise import Noise
 from processing.media_features import ClipFeatures
 from processing.transcripts import Transcript, Word
 
+TEXT, STARTS = ("a", "good", "bad", "film"), np.arange(4) * 0.75
 WORTH = {"good": 2.0, "bad": -3.0}
 
 
@@ -19,7 +20,7 @@ def sequence(values, step=0.5):
 
 def clip():
     """Three seconds: "a good" before 1.5 s, "bad film" after; sound of 1, 2, ..., 6, a face in the first second."""
-    words = [Word(word, start, start + 0.75) for word, start in zip("a good bad film".split(), np.arange(4) * 0.75)]
+    words = [Word(word, start, start + 0.75) for word, start in zip(TEXT, STARTS, strict=True)]
     return ClipFeatures(
         3.0,
         Transcript(tuple(words), "words"),

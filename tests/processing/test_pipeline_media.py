@@ -13,7 +13,7 @@ from datasets_scripts.synthetic_clips import write_synthetic_clips
 from datasets_scripts.synthetic_clips.mp4 import write_mp4
 from modeling import MMLatchModel, SelfMMModel
 from processing import MultimodalProcessor, MultimodalSentimentPipeline
-from processing.feature_extraction import FeatureSequence
+from processing.feature_extraction import FeatureSequence, difference
 from processing.media_features import MediaFeatures
 from processing.media_reading import MediaError, MediaLimits
 from tests.strangers import TINY_BERT
@@ -106,6 +106,8 @@ def test_an_analysis_is_of_the_extracted_features(pipe, clip, features):
     assert found["transcript"]["text"] == text and found["transcript"]["timing"] == "spread"
     assert all(word["contribution"] is not None for word in found["transcript"]["words"])
     assert found["masks"] is None and found["notes"] == []
+    assert len(found["faces"]) == len(vision)
+    assert all(0 < part < 1 for face in found["faces"] for part in face["box"])
 
 
 def test_the_processor_makes_inputs_of_a_clip(pipe, clip, features):
@@ -222,6 +224,9 @@ def test_the_kind_is_saved_and_another_one_refused(pipe, folder, features):
     times = np.arange(3.0)
     same = FeatureSequence(values, times, 1.0, settings={**content["audio_extractor"], "versions": {"opensmile": "9"}})
     assert pipe({"audio_values": same})["score"] == pytest.approx(score(pipe, audio_values=values), abs=1e-6)
+    moved = {"name": "audio_encoder", "model": "/elsewhere", "versions": {"model": "sha256:1"}}
+    assert difference({**moved, "model": "org/name"}, moved) is None
+    assert "`model`" in difference({**moved, "model": "org/name", "versions": {"model": "sha256:2"}}, moved)
     for settings, message in [
         ({**content["audio_extractor"], "name": "covarep"}, "they are of the kind 'covarep', not 'egemaps_v02'"),
         ({**content["audio_extractor"], "rate": 5.0}, "they have `rate` 5.0, not 20.0"),

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from training.files import whole_file
+from datasets_scripts.files import whole_file
 
 
 def names(folder):
