@@ -474,11 +474,9 @@ def space(tmp_path):
 
 
 def test_a_space_brings_the_modules_that_it_imports(space, hub, tmp_path, capsys):
-    source = space(
-        "from datasets_scripts.files import whole_file\nimport json\nassert open('picture.svg').read() == '<svg/>'\n"
-    )
+    source = space("from training import tables\nimport json\nassert open('picture.svg').read() == '<svg/>'\n")
     send(source, "--kind", "space", "--dry_run", str(tmp_path / "out"), repo_id="org/demo")
-    needed = {"training/__init__.py", "training/files.py"}
+    needed = {"training/__init__.py", "training/tables.py"}
     copied = contents(tmp_path / "out")
     assert copied.keys() == {"README.md", "app.py", "picture.svg", *needed}
     assert all(copied[name] == (ROOT / name).read_bytes() for name in needed)

@@ -17,13 +17,15 @@ from processing import MultimodalProcessor, MultimodalSentimentPipeline
 from tests.strangers import SAMPLES, TEXTS, checkpoint, run_alone
 from training.remote_code import PACKAGES, relative_imports, write_remote_code
 
+PROCESSING = Path(__file__).resolve().parents[2] / "processing"
 # What Self-MM's checkpoints carry: its two files, and all that those import.
 FILES = {
     **dict.fromkeys(("configuration_multimodal", "configuration_multitask", "configuration_self_mm"), "configuration"),
     **dict.fromkeys(("modeling_multimodal", "modeling_multitask", "modeling_self_mm"), "modeling"),
     **dict.fromkeys(("attention", "modality_sequence", "multimodal_transformer", "recalibration"), "modeling"),
     **dict.fromkeys(("recurrent", "sparse_phased_transformer", "transformer"), "modeling"),
-    **dict.fromkeys(("pipeline_multimodal_sentiment", "processing_multimodal"), "processing"),
+    # The processor and the pipeline read media, which all else in the package is for.
+    **dict.fromkeys((path.stem for path in PROCESSING.glob("*.py") if path.stem != "__init__"), "processing"),
 }
 NAMES = sorted(f"{stem}.py" for stem in FILES)
 # Of the classes that the tests write.
