@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 # Trains Self-MM on the synthetic corpus, saves it, loads it again in a new process and predicts; then draws clips of
 # speaking faces, extracts their features, trains on those, and says what a clip of an unseen speaker shows.
-CLIP := runs/clips/Raw/speaker020/0
+CLIP := runs/clips/Raw/speaker020/2.mp4
 demo: install
 	rm -rf runs/quickstart runs/quickstart_media runs/clips runs/clips_features runs/clips_features.clips
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -30,8 +30,8 @@ demo: install
 	$(BIN)/python extract.py runs/clips --output runs/clips_features
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		train.py recipes/media/self_mm.yaml --data_file runs/clips_features --output_dir runs/quickstart_media
-	$(BIN)/python predict.py runs/quickstart_media --video $(CLIP).mp4 \
-		--transcript "the script is great and the pace seemed good"
+	$(BIN)/python predict.py runs/quickstart_media --video $(CLIP) --window 1.5 \
+		--transcript "the cast was poor and the ending was poor"
 
 # Tests run side by side, a process per core, each with one thread.
 test: install

@@ -129,7 +129,8 @@ class SampleAnalysis:
             found += [Question("without", modality, without(self.row, (modality,))) for modality in self.present]
         if self.clip is not None and self.columns_of is not None:
             for start, stop in windows(self.clip.seconds, self.options.window, self.options.stride):
-                row = without(self.columns_of(self.clip, start, stop), self.options.drop)
+                last = stop >= self.clip.seconds - 1e-9  # the middle of the last step may lie a bit behind the end
+                row = without(self.columns_of(self.clip, start, np.inf if last else stop), self.options.drop)
                 if row:
                     found.append(Question("window", (start, stop), row))
         found += self._words()

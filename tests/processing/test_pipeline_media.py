@@ -103,6 +103,7 @@ def test_an_analysis_is_of_the_extracted_features(pipe, clip, features):
     )
     assert second["score"] == pytest.approx(expected, abs=1e-5)
     assert found["seconds"] == pytest.approx(extracted.seconds)
+    assert pipe(str(path), transcript=text, window=60.0)["timeline"][0]["score"] == pytest.approx(whole, abs=1e-5)
     assert found["transcript"]["text"] == text and found["transcript"]["timing"] == "spread"
     assert all(word["contribution"] is not None for word in found["transcript"]["words"])
     assert found["masks"] is None and found["notes"] == []
