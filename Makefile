@@ -20,16 +20,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 # Trains Self-MM on the synthetic corpus, saves it, loads it again in a new process and predicts; then draws clips of
 # speaking faces, extracts their features, trains on those, and says what a clip of an unseen speaker shows.
-CLIP := runs/clips/Raw/speaker020/2.mp4
+CLIP := runs/synthetic_clips/Raw/speaker020/2.mp4
 demo: install
-	rm -rf runs/quickstart runs/quickstart_media runs/clips runs/clips_features runs/clips_features.clips
+	rm -rf runs/quickstart runs/quickstart_media runs/synthetic_clips runs/synthetic_clips_features runs/synthetic_clips_features.clips
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		train.py recipes/quickstart.yaml --output_dir runs/quickstart
 	$(BIN)/python predict.py runs/quickstart --split test --limit 5
-	$(BIN)/python -m datasets_scripts.synthetic_clips runs/clips --clips 120
-	$(BIN)/python extract.py runs/clips --output runs/clips_features
+	$(BIN)/python -m datasets_scripts.synthetic_clips runs/synthetic_clips --clips 120
+	$(BIN)/python extract.py runs/synthetic_clips --output runs/synthetic_clips_features
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-		train.py recipes/media/self_mm.yaml --data_file runs/clips_features --output_dir runs/quickstart_media
+		train.py recipes/media/self_mm.yaml --data_file runs/synthetic_clips_features --output_dir runs/quickstart_media
 	$(BIN)/python predict.py runs/quickstart_media --video $(CLIP) --window 1.5 \
 		--transcript "the cast was poor and the ending was poor"
 

@@ -45,6 +45,14 @@ class FeatureSequence:
         return self.values[(self.times >= start) & (self.times < stop)]
 
 
+def is_feature_sequence(value: Any) -> bool:
+    """
+    Whether a value is a `FeatureSequence`, of this module or of a copy: the processor and the pipeline of a checkpoint
+    that is loaded with its code have modules of their own each.
+    """
+    return type(value).__name__ == FeatureSequence.__name__
+
+
 class FeatureExtractor:
     """
     Turns media into a sequence of features.

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from processing.feature_extraction import FeatureExtractor, FeatureSequence, build_extractor
 from processing.feature_extraction_audio import AUDIO_EXTRACTORS
@@ -16,6 +16,9 @@ from processing.feature_extraction_vision import VISION_EXTRACTORS
 from processing.media_reading import Media, MediaError, MediaLimits, open_media
 from processing.speech_recognition import Transcriber
 from processing.transcripts import Transcript, plain_transcript, read_transcript
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
 AUDIO_SUFFIXES = (".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus")
@@ -138,7 +141,7 @@ class MediaFeatures:
         if self.vision_extractor is not None and pictures is not None:
             say("Looking at the face")
             clip.vision = self._extract(clip, self.vision_extractor, pictures, start, stop)
-        if isinstance(transcript, Transcript):
+        if _is_transcript(transcript):
             clip.transcript = transcript if transcript.timed else plain_transcript(transcript.text, seconds)
         elif transcript is not None:
             clip.transcript = read_transcript(transcript, seconds)
@@ -160,6 +163,11 @@ class MediaFeatures:
         sequence.settings = extractor.settings()
         clip.notes += [note for note in sequence.notes if note not in clip.notes]
         return sequence
+
+
+def _is_transcript(value: Any) -> TypeIs[Transcript]:
+    """Of this module, or of a copy that goes with a checkpoint."""
+    return type(value).__name__ == Transcript.__name__
 
 
 def _extractor(modality: str, chosen: str | Mapping[str, Any] | FeatureExtractor | None) -> FeatureExtractor | None:

@@ -19,7 +19,7 @@ from transformers.utils import logging
 
 from configuration.configuration_multimodal import MODALITIES
 from processing.clip_analysis import AnalysisOptions, SampleAnalysis, deviations, noisy
-from processing.feature_extraction import FeatureSequence
+from processing.feature_extraction import is_feature_sequence
 from processing.feature_noise import Noise
 from processing.pipeline_rows import (
     ANALYSIS,
@@ -409,7 +409,7 @@ def _check_text(text, input_ids, token_type_ids) -> None:
 
 
 def _check_sequence(name: str, values) -> None:
-    if isinstance(values, FeatureSequence):
+    if is_feature_sequence(values):
         return
     if values is not None and np.ndim(values) != 2 and np.size(values) > 0:
         raise ValueError(f"`{name}` must be one array (steps, features) per row; got the shape {np.shape(values)}.")

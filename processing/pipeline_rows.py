@@ -9,7 +9,6 @@ from typing import Any
 
 from configuration.configuration_multimodal import MODALITIES
 from processing.clip_analysis import AnalysisOptions
-from processing.feature_extraction import FeatureSequence
 from processing.media_features import AUDIO_SUFFIXES, VIDEO_SUFFIXES, ClipFeatures
 from processing.media_reading import MediaError
 
@@ -90,8 +89,8 @@ def named_masks(
         return None
     named: dict[str, dict[str, Any]] = {}
     for modality, values in masks.items():
-        sequence = None if clip is None else getattr(clip, modality, None)
-        if isinstance(sequence, FeatureSequence):
+        sequence = None if clip is None or modality == "text" else getattr(clip, modality)
+        if sequence is not None:
             named[modality] = {"times": sequence.times.tolist(), "values": values}
         elif modality == "text" and processor.text_input == "tokens":
             ids = row["input_ids"] if "input_ids" in row else processor.tokenize([row["text"]])[0]

@@ -11,7 +11,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
-from processing.feature_extraction import FeatureSequence, difference
+from processing.feature_extraction import difference, is_feature_sequence
 from processing.media_features import EXTRACTORS, ClipFeatures, MediaFeatures
 from processing.media_reading import MediaError, MediaLimits
 
@@ -356,7 +356,7 @@ class MultimodalProcessor(ProcessorMixin):
 
     def _values(self, modality: str, row):
         """What a row holds; extracted features must be of the checkpoint's kind."""
-        if not isinstance(row, FeatureSequence):
+        if not is_feature_sequence(row):
             return row
         expected = getattr(self, f"{modality}_extractor", None)
         if expected is not None and row.settings is not None:
@@ -452,12 +452,12 @@ def _checked_extractor(modality: str, settings, size: int | None) -> dict[str, A
 
 def _as_batch(values):
     """One sequence (steps, features) becomes a list of one."""
-    if isinstance(values, FeatureSequence):
+    if is_feature_sequence(values):
         return [values]
     if values is None or len(values) == 0:
         return values if values is None else [values]
     first = values[0]
-    if isinstance(first, FeatureSequence):
+    if is_feature_sequence(first):
         return list(values)
     one_sample = first is not None and np.ndim(first) == 1 and np.size(first) > 0
     return [values] if one_sample else list(values)

@@ -16,7 +16,7 @@ from processing import MultimodalProcessor, MultimodalSentimentPipeline
 from processing.feature_extraction import FeatureSequence, difference
 from processing.media_features import MediaFeatures
 from processing.media_reading import MediaError, MediaLimits
-from tests.strangers import TINY_BERT
+from tests.strangers import TINY_BERT, assert_same_predictions, run_alone
 from training.checkpoint import load_checkpoint
 from training.factory import word_tokenizer
 from training.remote_code import write_checkpoint
@@ -253,6 +253,27 @@ def test_checkpoints_whose_features_media_do_not_give(clip):
 def test_settings_that_are_none(settings, message):
     with pytest.raises(ValueError, match=message):
         MultimodalProcessor(audio_feature_size=74, audio_extractor=settings)
+
+
+STRANGER = """
+from transformers import AutoProcessor, pipeline
+
+folder, path, text = question
+pipe = pipeline("multimodal-sentiment-analysis", model=folder, trust_remote_code=True)
+clip = pipe.processor.extract(video=path, transcript=text)
+answer = pipe(video=path, transcript=clip.transcript)
+answer["again"] = pipe({"text": text, "audio_values": clip.audio, "vision_values": clip.vision})["score"]
+print(json.dumps(answer))
+"""
+
+
+def test_media_where_the_project_is_not_installed(features, clip, tmp_path):
+    folder = write_untrained(tmp_path / "mmlatch", features, MMLatchModel)
+    path, text = clip
+    found = run_alone(STRANGER, [str(folder), str(path), text], tmp_path)
+    expected = load(folder)(video=path, transcript=text)
+    assert_same_predictions(found, {**expected, "again": expected["score"]})
+    assert found["masks"]["vision"]["times"] and found["faces"]
 
 
 # What is refused
