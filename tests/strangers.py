@@ -15,8 +15,10 @@ from transformers import PreTrainedTokenizerFast
 
 from modeling import SelfMMModel
 from processing import MultimodalProcessor
+from processing.media_features import MediaFeatures
 from processing.processing_multimodal import fit_normalization
 from publishing.stranger import ALONE, PROJECT
+from training.factory import word_tokenizer
 from training.remote_code import write_checkpoint
 
 TINY_BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
@@ -24,6 +26,33 @@ RANDOM = np.random.default_rng(0)
 # Three samples; the second lacks audio, the third text.
 SAMPLES = {"audio_values": [RANDOM.normal(size=(3, 5)).tolist(), None, RANDOM.normal(size=(1, 5)).tolist()]}
 TEXTS = {"text": ["a good film", "bad", ""]}
+
+
+def media_checkpoint(folder, model_class=SelfMMModel, seed=0, scale=1.0, **settings):
+    """
+    A model that reads clips as trained ones do, its processor and their code.
+
+    Args:
+        scale: What the weights of the fresh model are multiplied by.
+        settings: Fields of the configuration.
+    """
+    features = MediaFeatures("egemaps_v02", "face_appearance")
+    extractors = {"audio": features.audio_extractor, "vision": features.vision_extractor}
+    sizes = {f"{name}_feature_size": one.feature_size for name, one in extractors.items()}
+    statistics = {
+        name: {"mean": [0.5] * one.feature_size, "std": [20.0] * one.feature_size} for name, one in extractors.items()
+    }
+    tokenizer = word_tokenizer(["the plot was good and the ending bad"], {})
+    named = {f"{name}_extractor": one.settings() for name, one in extractors.items()}
+    processor = MultimodalProcessor(tokenizer, text_input="tokens", normalization=statistics, **sizes, **named)
+    torch.manual_seed(seed)
+    config = model_class.config_class(text_config={**TINY_BERT, "vocab_size": len(tokenizer)}, **sizes, **settings)
+    model = model_class(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(scale)
+    write_checkpoint(folder, model, processor)
+    return model.eval(), processor
 
 
 def rows():

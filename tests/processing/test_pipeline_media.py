@@ -11,15 +11,13 @@ from transformers import AutoProcessor
 import predict
 from datasets_scripts.synthetic_clips import write_synthetic_clips
 from datasets_scripts.synthetic_clips.mp4 import write_mp4
-from modeling import MMLatchModel, SelfMMModel
+from modeling import MMLatchModel
 from processing import MultimodalProcessor, MultimodalSentimentPipeline
 from processing.feature_extraction import FeatureSequence, difference
 from processing.media_features import MediaFeatures
 from processing.media_reading import MediaError, MediaLimits
-from tests.strangers import TINY_BERT, assert_same_predictions, run_alone
+from tests.strangers import assert_same_predictions, media_checkpoint, run_alone
 from training.checkpoint import load_checkpoint
-from training.factory import word_tokenizer
-from training.remote_code import write_checkpoint
 
 pytest.importorskip("av")
 pytest.importorskip("opensmile")
@@ -42,29 +40,11 @@ def features():
     return MediaFeatures(AUDIO, VISION)
 
 
-def write_untrained(folder, features, model_class=SelfMMModel, **settings):
-    tokenizer = word_tokenizer(["the plot was good and bad"], {})
-    extractors = {"audio": features.audio_extractor, "vision": features.vision_extractor}
-    sizes = {f"{name}_feature_size": one.feature_size for name, one in extractors.items()}
-    normalization = {
-        name: {"mean": [0.5] * one.feature_size, "std": [20.0] * one.feature_size} for name, one in extractors.items()
-    }
-    processor = MultimodalProcessor(
-        tokenizer,
-        text_input="tokens",
-        normalization=normalization,
-        **sizes,
-        **{f"{name}_extractor": one.settings() for name, one in extractors.items()},
-    )
-    torch.manual_seed(0)
-    config = model_class.config_class(text_config={**TINY_BERT, "vocab_size": len(tokenizer)}, **sizes, **settings)
-    write_checkpoint(folder, model_class(config), processor)
-    return folder
-
-
 @pytest.fixture(scope="module")
-def folder(features, tmp_path_factory):
-    return write_untrained(tmp_path_factory.mktemp("self_mm"), features)
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("self_mm")
+    media_checkpoint(folder)
+    return folder
 
 
 def load(folder):
@@ -197,7 +177,8 @@ def test_a_clip_without_a_face(pipe, tmp_path):
 
 
 def test_the_steps_of_masks(features, clip, tmp_path):
-    pipe = load(write_untrained(tmp_path, features, MMLatchModel))
+    media_checkpoint(tmp_path, MMLatchModel)
+    pipe = load(tmp_path)
     path, text = clip
     found = pipe(video=path, transcript=text)["masks"]
     extracted = features(path)
@@ -267,8 +248,9 @@ print(json.dumps(answer))
 """
 
 
-def test_media_where_the_project_is_not_installed(features, clip, tmp_path):
-    folder = write_untrained(tmp_path / "mmlatch", features, MMLatchModel)
+def test_media_where_the_project_is_not_installed(clip, tmp_path):
+    folder = tmp_path / "mmlatch"
+    media_checkpoint(folder, MMLatchModel)
     path, text = clip
     found = run_alone(STRANGER, [str(folder), str(path), text], tmp_path)
     expected = load(folder)(video=path, transcript=text)

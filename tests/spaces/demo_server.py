@@ -13,14 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from modeling import MMLatchModel, SelfMMModel
-from processing import MultimodalProcessor
-from processing.media_features import MediaFeatures
-from tests.strangers import TINY_BERT
-from training.factory import word_tokenizer
-from training.remote_code import write_checkpoint
+from modeling import MMLatchModel
+from tests.strangers import media_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = ROOT / "spaces" / "sentiment_demo"
@@ -29,38 +24,13 @@ MEDIA = ROOT.parent / "shared" / "data" / "media"
 needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
 
 
-def write_untrained(folder, model_class=SelfMMModel, seed=0, **settings):
-    """A checkpoint that reads clips as trained ones do, and knows nothing."""
-    features = MediaFeatures("egemaps_v02", "face_appearance")
-    extractors = {"audio": features.audio_extractor, "vision": features.vision_extractor}
-    sizes = {f"{name}_feature_size": one.feature_size for name, one in extractors.items()}
-    tokenizer = word_tokenizer(["the plot was good and the ending bad"], {})
-    processor = MultimodalProcessor(
-        tokenizer,
-        text_input="tokens",
-        normalization={
-            name: {"mean": [0.5] * one.feature_size, "std": [20.0] * one.feature_size}
-            for name, one in extractors.items()
-        },
-        **sizes,
-        **{f"{name}_extractor": one.settings() for name, one in extractors.items()},
-    )
-    torch.manual_seed(seed)
-    config = model_class.config_class(text_config={**TINY_BERT, "vocab_size": len(tokenizer)}, **sizes, **settings)
-    model = model_class(config)
-    with torch.no_grad():  # so that numbers differ in the digits that the page shows
-        for parameter in model.parameters():
-            parameter.mul_(3.0)
-    write_checkpoint(folder, model, processor)
-    return folder
-
-
 def write_checkpoints(folder):
-    return [
-        write_untrained(folder / "self_mm"),
-        write_untrained(folder / "mmlatch", MMLatchModel, seed=1, hidden_size=12),
-        write_untrained(folder / "emotions", seed=2, target="emotions"),
-    ]
+    """Self-MM, MMLatch with its masks, and one for emotions; their numbers differ in the digits that are shown."""
+    found = [folder / name for name in ("self_mm", "mmlatch", "emotions")]
+    media_checkpoint(found[0], scale=3.0)
+    media_checkpoint(found[1], MMLatchModel, seed=1, scale=3.0, hidden_size=12)
+    media_checkpoint(found[2], seed=2, scale=3.0, target="emotions")
+    return found
 
 
 @contextmanager
@@ -99,6 +69,11 @@ def _answers(address):
             return response.status == 200
     except OSError:
         return False
+
+
+def kept(temporary):
+    """The files in a folder."""
+    return [path for path in temporary.rglob("*") if path.is_file()]
 
 
 def resident_megabytes(process):

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets_scripts.synthetic_clips import write_synthetic_clips
-from tests.spaces.demo_server import MEDIA, SPACE, needs_gradio, running, wait_until, write_checkpoints, write_sound
+from tests.spaces.demo_server import MEDIA, SPACE, kept, needs_gradio, wait_until, write_sound
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [
@@ -30,28 +29,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    return write_checkpoints(tmp_path_factory.mktemp("checkpoints"))
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clips") / "clips"
-    row = write_synthetic_clips(folder, clips=3, seed=4)[0]
-    return folder / "Raw" / row["video_id"] / f"{row['clip_id']}.mp4"
-
-
-@pytest.fixture(scope="module")
-def temporary(tmp_path_factory):
-    return tmp_path_factory.mktemp("temporary")
-
-
-@pytest.fixture(scope="module")
-def address(checkpoints, temporary):
-    models = [argument for folder in checkpoints for argument in ("--model", str(folder))]
-    arguments = [*models, "--requests_per_minute", "1000", "--seconds", "10"]
-    with running(*arguments, environment={"TMPDIR": str(temporary)}) as (address, _):
-        yield address
+def address(demo):
+    return demo[0]
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +41,6 @@ def browser():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="module")
-def pipe(checkpoints):
-    from transformers import pipeline
-
-    return pipeline("multimodal-sentiment-analysis", model=str(checkpoints[0]), trust_remote_code=True)
 
 
 def open_page(browser, address, width=1280, height=900, dark=False, **options):
@@ -277,20 +249,17 @@ def test_nothing_comes_from_elsewhere(page, address, clip):
 
 
 def test_uploads_go_with_their_page(browser, address, clip, temporary):
-    def kept():
-        return [path for path in temporary.rglob("*") if path.is_file()]
-
-    wait_until(lambda: kept() == [], 30)
+    wait_until(lambda: kept(temporary) == [], 30)
     page = open_page(browser, address)
     give(page, clip, WORDS)
     analyse(page)
-    assert [path.name for path in kept()] == [clip.name], "it can be played while the page is open"
+    assert [path.name for path in kept(temporary)] == [clip.name], "it can be played while the page is open"
     page.click("#clear")
-    wait_until(lambda: kept() == [], 10)
+    wait_until(lambda: kept(temporary) == [], 10)
     give(page, clip, WORDS)
     analyse(page)
     page.context.close()
-    wait_until(lambda: kept() == [], 30)
+    wait_until(lambda: kept(temporary) == [], 30)
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -8,47 +8,19 @@ import sys
 
 import pytest
 
-from datasets_scripts.synthetic_clips import write_synthetic_clips
 from publishing.space_folder import build_space
 from tests.spaces.demo_server import (
     SPACE,
+    kept,
     needs_gradio,
     resident_megabytes,
     running,
     wait_until,
-    write_checkpoints,
     write_sound,
 )
 
 pytestmark = [pytest.mark.slow, needs_gradio]
 WORDS = "the plot was good"
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    return write_checkpoints(tmp_path_factory.mktemp("checkpoints"))
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clips") / "clips"
-    row = write_synthetic_clips(folder, clips=3, seed=4)[0]
-    return folder / "Raw" / row["video_id"] / f"{row['clip_id']}.mp4"
-
-
-@pytest.fixture(scope="module")
-def temporary(tmp_path_factory):
-    """Where the demo's process puts what is temporary, and what lies there."""
-    return tmp_path_factory.mktemp("temporary")
-
-
-@pytest.fixture(scope="module")
-def demo(checkpoints, temporary):
-    models = [argument for folder in checkpoints for argument in ("--model", str(folder))]
-    arguments = [*models, "--requests_per_minute", "1000", "--seconds", "10"]
-    with running(*arguments, environment={"TMPDIR": str(temporary)}) as (address, process):
-        yield address, process
-    assert kept(temporary) == [], "something temporary is left after the end"
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +30,11 @@ def client(demo):
     return Client(demo[0], verbose=False)
 
 
-def kept(temporary):
-    return [path for path in temporary.rglob("*") if path.is_file()]
-
-
 def analyse(client, **question):
     from gradio_client import handle_file
 
     files = {name: handle_file(str(question.pop(name))) for name in ("video", "audio", "subtitles") if name in question}
     return client.predict(api_name="/analyze", **files, **question)
-
-
-@pytest.fixture(scope="module")
-def pipe(checkpoints):
-    from transformers import pipeline
-
-    return pipeline("multimodal-sentiment-analysis", model=str(checkpoints[0]), trust_remote_code=True)
 
 
 def assert_same(answer, other):
