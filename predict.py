@@ -161,5 +161,5 @@ if __name__ == "__main__":
     disable_progress_bar()
     try:
         main(sys.argv[1:])
-    except (ValueError, OSError, StrictDataclassError) as error:
+    except (ValueError, OSError, ImportError, StrictDataclassError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
