@@ -37,10 +37,9 @@ def test_what_reads_media_says_what_it_needs(missing, package, tmp_path, monkeyp
     path = tmp_path / "clip.mp4"
     write_mp4(path, [np.zeros((48, 64, 3), np.uint8)] * 5, 10, np.zeros(8000, np.float32), 16_000)
     rate = 10.0 + len(missing)  # settings that no other test has: extractors are kept, with what they imported
-    features = MediaFeatures({"name": "egemaps_v02", "rate": rate}, {"name": "face_appearance", "rate": rate})
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=f"needs {missing}.*pip install.*{package}"):
-        features(path)
+        MediaFeatures({"name": "egemaps_v02", "rate": rate}, {"name": "face_appearance", "rate": rate})(path)
 
 
 def test_nobody_imports_them_before_they_are_used():
