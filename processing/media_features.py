@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from processing.feature_extraction import FeatureExtractor, FeatureSequence, build_extractor
 from processing.feature_extraction_audio import AUDIO_EXTRACTORS
 from processing.feature_extraction_vision import VISION_EXTRACTORS
-from processing.media_reading import Media, MediaError, MediaLimits, open_media
+from processing.media_reading import Media, MediaLimits, open_media
 from processing.speech_recognition import Transcriber
 from processing.transcripts import Transcript, plain_transcript, read_transcript
 
@@ -187,6 +187,3 @@ def _kept_extractor(modality: str, settings: str) -> FeatureExtractor:
 def load_transcriber(model: str, language: str | None = None) -> Transcriber:
     """The transcriber of a model, which is kept, since it takes seconds to load."""
     return Transcriber(model, language=language)
-
-
-__all__ = ["ClipFeatures", "EXTRACTORS", "MediaError", "MediaFeatures", "MediaLimits", "load_transcriber"]

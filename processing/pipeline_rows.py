@@ -104,6 +104,6 @@ def notes_on_text(processor, row: Mapping) -> list[str]:
     """Whether the checkpoint reads all of the text."""
     if processor.text_input != "tokens" or "text" not in row:
         return []
-    limit = processor.max_text_length or processor.tokenizer.model_max_length
+    limit = processor.token_limit
     count = len(processor.tokenizer(row["text"], verbose=False)["input_ids"])
     return [f"The text has {count} tokens; the checkpoint reads the first {limit}."] if count > limit else []

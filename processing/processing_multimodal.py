@@ -274,9 +274,14 @@ class MultimodalProcessor(ProcessorMixin):
         names = sorted({name for row in rows for name in row})
         return {name: [row.get(name) for row in rows] for name in names}
 
+    @property
+    def token_limit(self) -> int:
+        """Tokens, special ones included, beyond which a text is cut."""
+        return self.max_text_length or self.tokenizer.model_max_length
+
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without padding; an empty text has none."""
-        limit = self.max_text_length or self.tokenizer.model_max_length
+        limit = self.token_limit
         filled = [index for index, text in enumerate(texts) if text and text.strip()]
         encoded: list[list[int]] = [[] for _ in texts]
         if filled:

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 from datasets_scripts.builder import file_sha256
 from datasets_scripts.extraction.clips import Clip
 from datasets_scripts.extraction.store import ClipRecord, ClipStore, record_key, settings_key
-from processing.media_features import ClipFeatures, MediaFeatures
+from processing.media_features import ClipFeatures, MediaFeatures, load_transcriber
 from processing.media_reading import MediaError, MediaLimits
-from processing.speech_recognition import Transcriber
 from processing.transcripts import Transcript
 
 MODALITIES = ("audio", "vision")
@@ -42,7 +41,7 @@ class ExtractionSettings:
 
     def features(self) -> MediaFeatures:
         """What extracts."""
-        transcriber = None if self.transcriber is None else Transcriber(self.transcriber, self.language)
+        transcriber = None if self.transcriber is None else load_transcriber(self.transcriber, self.language)
         limits = replace(MediaLimits(), max_seconds=self.max_seconds)
         return MediaFeatures(self.extractors.get("audio"), self.extractors.get("vision"), transcriber, limits)
 
