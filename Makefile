@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-slow release check format install clean
+.PHONY: demo test test-slow bench release check format install clean
 
 install: $(VENV)/.installed
 
@@ -44,6 +44,20 @@ test-slow: install
 DATA ?= ../shared/data/mosi
 release: install
 	$(BIN)/python release.py --data $(DATA) $(if $(TEXT_ENCODER),--text_encoder $(TEXT_ENCODER))
+
+# All benchmarks that need no data of a corpus, in less than a quarter of an hour on two cores; the peer goes into a folder
+# of its own. What they print stays in runs/benchmarks.
+BENCH := PYTHONPATH=$(VENV)/peer OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python
+bench: install $(VENV)/peer
+	mkdir -p runs/benchmarks
+	for name in "training_speed --rounds 1 --seconds 3 --rows here MMSA limit" label_generation inference \
+		training_options profile_training growth; do \
+		echo "== $$name"; $(BENCH) benchmarks/$${name%% *}.py $$(echo "$$name " | cut -d" " -f2-) \
+			2>&1 | tee runs/benchmarks/$${name%% *}.txt; \
+	done
+
+$(VENV)/peer: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ mmsa easydict nvidia-ml-py3
 
 check: install
 	$(BIN)/ruff check .

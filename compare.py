@@ -25,8 +25,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from huggingface_hub.errors import StrictDataclassError
-
+from datasets_scripts.programs import run_program
 from training.comparison import Comparison, finished
 from training.finished_run import RECIPE_FILE, RESULTS_FILE, SEED_PREFIX
 from training.grid import Variant, expand
@@ -164,7 +163,4 @@ def _runs(variant: Variant, recipe: Recipe, seeds: int, folder: Path) -> list[Ru
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (ValueError, OSError, ImportError, StrictDataclassError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_program(main)

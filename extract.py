@@ -31,7 +31,9 @@ from datasets_scripts.extraction.clips import MediaFolder
 from datasets_scripts.extraction.failures import FAILURES_FILE
 from datasets_scripts.extraction.share import Share
 from datasets_scripts.extraction.store import ClipStore
-from datasets_scripts.prepared import PreparedFolder, is_prepared
+from datasets_scripts.files import check_writable
+from datasets_scripts.prepared import PreparedFolder, delete_beside, is_prepared
+from datasets_scripts.programs import run_program
 from datasets_scripts.schema import MODALITIES
 from processing.media_features import EXTRACTORS, MediaFeatures
 
@@ -96,6 +98,7 @@ def main(arguments: list[str]) -> int:
         corpus=options.corpus,
     )
     folder = Path(options.output)
+    check_writable(folder.absolute().parent, "--output")
     shown = report_options(options)
     with Share() as share:
         # The first process looks for all: once it writes the folder, the others would see another.
@@ -103,7 +106,7 @@ def main(arguments: list[str]) -> int:
         code = share.gathered(code)[0]
         if code is not None:
             return code
-        store = ClipStore(Path(f"{folder}.clips"))
+        store = clip_store(folder)
         work = run.Work()
         for part in share.gathered(
             run.extract_share(media, store, settings, share, options.num_proc, options.clip_timeout)
@@ -127,6 +130,11 @@ def main(arguments: list[str]) -> int:
     if work.failed and share.is_first:
         print(f"{len(work.failed)} clips failed; {folder / FAILURES_FILE} says which, and why.", file=sys.stderr)
     return 1 if work.failed else 0
+
+
+def clip_store(folder: Path) -> ClipStore:
+    """Where the clips of an output folder lie until it is written."""
+    return ClipStore(Path(f"{folder}.clips"))
 
 
 def settings_of(modality: str, text: str) -> dict[str, Any]:
@@ -168,6 +176,9 @@ def exit_code_before(
         corpus = {} if options.corpus is None else {"corpus": options.corpus}
         if run.is_same(PreparedFolder(folder).report(), media, settings, corpus | shown, options.num_proc):
             failed = (folder / FAILURES_FILE).is_file()
+            delete_beside(folder)  # an extraction may have been stopped when nothing else was left to do
+            if not failed and not options.keep_clips:
+                run.remove(clip_store(folder))
             rest = f", but for those in {FAILURES_FILE}; try these again with --overwrite" if failed else ""
             print(f"{folder} holds the rows of {media.path} already{rest}.")
             return 1 if failed else 0
@@ -184,9 +195,8 @@ def exit_code_before(
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit("Stopped. The same command goes on where it was.")
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_program(
+        main,
+        go_on="The same command goes on where it was.",
+        less_memory="Lower --num_proc; a clip takes less if it is shorter (--max_seconds).",
+    )

@@ -11,7 +11,6 @@ distribution stands the mean distance of its labels from those of the epoch befo
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets_scripts import MODALITIES
+from datasets_scripts.programs import run_program
 from training.label_callback import HISTORY_FILE
 from training.plots import pyplot, save
 
@@ -91,7 +91,4 @@ def draw(table: pa.Table, epochs: list[int] | None, output: str | Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_program(main)

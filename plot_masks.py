@@ -12,17 +12,16 @@ spread to the same seven classes), and "all" is every sample.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
 from datasets_scripts import MODALITIES, SPLITS
 from datasets_scripts.files import whole_file
+from datasets_scripts.programs import run_program
 from modeling.modality_sequence import ModalitySequence, mean_state
 from training.checkpoint import load_checkpoint, load_data, text_column
 from training.corpus import prepare_split
@@ -134,7 +133,4 @@ def draw(table: pa.Table, modality: str, output: Path) -> None:
 
 if __name__ == "__main__":
     disable_progress_bar()
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError, ImportError, StrictDataclassError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_program(main)

@@ -2,6 +2,7 @@
 Predicts with a trained checkpoint: a table of samples, one text, or one video or sound file.
 
     python predict.py runs/mosi --data_file unaligned_50.pkl --split test --output predictions.parquet
+    accelerate launch predict.py runs/mosi --data_file data/large --split test --output predictions/
     python predict.py runs/mosi --text "I did not expect to like it, but I did."
     python predict.py runs/quickstart --split test --limit 5
     python predict.py runs/mine --video clip.mp4 --transcript clip.srt --drop audio
@@ -9,6 +10,12 @@ Predicts with a trained checkpoint: a table of samples, one text, or one video o
 Without --data_file it reads the data that the folder's recipe.yaml names. The table has the columns id, label,
 prediction and, where the sample has the modality, text_prediction, audio_prediction and vision_prediction. Of a
 checkpoint that predicts classes or emotions, a probability of each stands in place of the prediction.
+
+A folder as --output is for splits of any size: it gets a Parquet file for every --shard_rows rows, and memory is that
+of one of them. A run that was stopped goes on with what is missing, with the same command, in any number of processes;
+the folder has its name when all is there, and FOLDER.incomplete until then. Several processes that `accelerate launch`
+started, each on a GPU of its own where there are some, share the files, or the batches of a .parquet file; what comes
+out does not depend on how many there are. On several machines the folder must be on a disk that all see.
 
 Of a video or sound file, features are extracted as those that the checkpoint was trained on were, where it names their
 extractors. What comes out is the sentiment overall, of each modality alone and over time, what each modality adds, and
@@ -20,22 +27,24 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
 from datasets_scripts import MODALITIES, SPLITS
-from datasets_scripts.files import whole_file
+from datasets_scripts.extraction.share import Share
+from datasets_scripts.files import check_writable, whole_file
+from datasets_scripts.programs import run_program
 from processing import MultimodalSentimentPipeline
 from processing.pipeline_multimodal_sentiment import ANALYSIS
 from training.answer_text import answer_as_text
 from training.checkpoint import load_checkpoint, load_data, text_column
 from training.corpus import prepare_split
 from training.prediction import predict_rows, reference_names, table_metrics
+from training.prediction_shards import PredictionFolder, manifest_of, predict_shards
 from training.targets import Target
 
 
@@ -49,8 +58,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     source.add_argument("--data_file", help="a source of data or a prepared folder, see prepare_data.py")
     parser.add_argument("--split", default="test", choices=SPLITS)
     parser.add_argument(
-        "--output", help="where to write the table, a .parquet file, or the analysis, JSON; printed where not given"
+        "--output",
+        help="where to write the table, a .parquet file or a folder of them, or the analysis, JSON; printed where not "
+        "given",
     )
+    parser.add_argument("--shard_rows", type=int, default=10_000, help="rows in each file of a folder (default: 10000)")
     parser.add_argument("--limit", type=int, help="only the first so many samples of the split")
     parser.add_argument("--batch_size", type=int, default=32)
     media = parser.add_argument_group("of --video and --audio")
@@ -67,34 +79,68 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for name in ("transcript", "transcriber", *ANALYSIS):
         if getattr(options, name, None) is not None and not one:
             parser.error(f"--{name} is for one sample: --video, --audio or --text; of a split see robustness.py")
+    for name in ("shard_rows", "limit", "batch_size"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            parser.error(f"--{name} must be 1 or more; got {value}")
+    options.one = one
+    if options.output is not None and not one:
+        path = Path(options.output)
+        options.as_folder = options.output.endswith("/") or path.is_dir() or not path.suffix
+        if not options.as_folder and path.suffix != ".parquet":
+            parser.error(f"--output must be a .parquet file or a folder, with / at its end; got {options.output}")
     return options
 
 
 def main(arguments: list[str]) -> None:
     options = parse(arguments)
-    model, processor = load_checkpoint(options.folder)
-    if options.text is not None or options.video is not None or options.audio is not None:
-        predict_one(MultimodalSentimentPipeline(model=model, processor=processor), options)
-        return
+    if options.output is not None:
+        check_writable(options.output, "--output")
+    with Share() as share:
+        if options.one and share.processes > 1:
+            raise ValueError(
+                f"One sample is for one process, but {share.processes} were started; start it as python predict.py."
+            )
+        model, processor = load_checkpoint(options.folder)
+        if options.one:
+            predict_one(MultimodalSentimentPipeline(model=model, processor=processor), options)
+        else:
+            predict_split(model, processor, options, share)
 
+
+def predict_split(model, processor, options: argparse.Namespace, share: Share) -> None:
+    """A split of the data, to a table that is printed or written, or to a folder of tables."""
     corpus, recipe = load_data(options.folder, options.data_file)
     text = text_column(corpus, processor, recipe)
     rows = corpus.split(options.split)
     unused = [m for m in MODALITIES if f"{m}_values" in rows.column_names and m not in model.config.modalities]
-    if unused:
+    if unused and share.is_first:
         logging.warning(f"The checkpoint was trained without {' and '.join(unused)}; the data's is not used.")
     if options.limit is not None:
         rows = rows.select(range(min(options.limit, len(rows))))
-    target = Target(model.config.target, recipe.metric_convention if recipe is not None else "mosi")
-    table = predict_rows(model, processor, prepare_split(rows, processor, text), options.batch_size)
-    if options.output is None:
-        print(as_text(table, rows) if target.name == "sentiment" else classes_as_text(table, target))
+    convention = recipe.metric_convention if recipe is not None else "mosi"
+    target = Target(model.config.target, convention)
+    metrics = {}
+    if options.output is not None and options.as_folder:
+        chosen = {"split": options.split, "text": text, "metric_convention": convention}
+        sizes = {"shard_rows": options.shard_rows, "batch_size": options.batch_size}
+        manifest = manifest_of(options.folder, model, processor, corpus, rows, **chosen, **sizes)
+        metrics = predict_shards(PredictionFolder(options.output, manifest), model, processor, rows, target, share)
+        if share.is_first:
+            print(f"{len(rows)} predictions in {options.output}")
     else:
-        with whole_file(options.output) as temporary:
-            pq.write_table(table, temporary)
-        print(f"{len(table)} predictions in {options.output}")
-    if options.limit is None and target.column in rows.column_names:
-        print(", ".join(f"{name} {value:.4f}" for name, value in table_metrics(table, target).items()))
+        table = predict_rows(model, processor, prepare_split(rows, processor, text), options.batch_size, share=share)
+        if not share.is_first:
+            return
+        if options.output is None:
+            print(as_text(table, rows) if target.name == "sentiment" else classes_as_text(table, target))
+        else:
+            with whole_file(options.output) as temporary:
+                pq.write_table(table, temporary)
+            print(f"{len(table)} predictions in {options.output}")
+        if target.column in rows.column_names:
+            metrics = table_metrics(table, target)
+    if options.limit is None and metrics and share.is_first:
+        print(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
 
 
 def predict_one(pipe: MultimodalSentimentPipeline, options: argparse.Namespace) -> None:
@@ -159,7 +205,8 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     disable_progress_bar()
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError, ImportError, StrictDataclassError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_program(
+        main,
+        go_on="A folder as --output goes on with the same command.",
+        less_memory="Lower --batch_size.",
+    )

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
-from datasets_scripts.prepared import PreparedFolder, is_prepared
+from datasets_scripts.files import check_writable
+from datasets_scripts.prepared import PreparedFolder, delete_beside, is_prepared
+from datasets_scripts.programs import run_program
 from datasets_scripts.sources import open_source
 from publishing.dataset_folder import push_dataset
 
@@ -57,6 +58,7 @@ def main(arguments: list[str]) -> None:
 
 def convert(options: argparse.Namespace, reader_options: dict[str, str], folder: Path) -> None:
     """Make the folder, unless it holds the same rows already."""
+    check_writable(folder.absolute().parent, "--output")
     if is_prepared(options.source):
         raise ValueError(f"{options.source} is prepared already; leave --output out, or name its source.")
     builder = open_source(options.source, **reader_options)
@@ -64,6 +66,7 @@ def convert(options: argparse.Namespace, reader_options: dict[str, str], folder:
     if there and not options.overwrite:
         before = PreparedFolder(folder).report()
         if (before.sha256, before.options) == (builder.config.sha256, builder.config.chosen_options()):
+            delete_beside(folder)  # a conversion may have been stopped when nothing else was left to do
             print(f"{folder} holds the rows of {options.source} already.")
             return
         raise FileExistsError(
@@ -81,7 +84,8 @@ def convert(options: argparse.Namespace, reader_options: dict[str, str], folder:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_program(
+        main,
+        go_on="Nothing is left of what was begun; the same command begins anew.",
+        less_memory="Lower --num_proc.",
+    )

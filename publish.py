@@ -20,19 +20,17 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import shutil
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils.logging import disable_progress_bar
 
+from datasets_scripts.files import new_folder
+from datasets_scripts.programs import run_program
 from publishing import model_folder, space_folder
 from publishing.dataset_folder import STALE as DATASET_STALE
 from publishing.dataset_folder import check_dataset
@@ -69,7 +67,7 @@ def main(arguments: list[str]) -> None:
     source = Path(options.source)
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is not a folder; give that of a run, a dataset, a metric or a Space.")
-    with new_folder(options.dry_run) as folder:
+    with new_folder(options.dry_run, "--dry_run") as folder:
         built = BUILDERS[options.kind](source.resolve(), folder, options)
         for note in built.notes:
             print(note)
@@ -135,30 +133,7 @@ def check_repo_id(repo_id: str) -> None:
         raise ValueError(f"--repo_id must be ORGANISATION/NAME; got {repo_id!r}.")
 
 
-@contextmanager
-def new_folder(path: str | None) -> Iterator[Path]:
-    """An empty folder that becomes `path` when all went well, or, without a path, is thrown away in the end."""
-    if path is not None:
-        target = Path(path)
-        if target.exists() and (target.is_file() or any(target.iterdir())):
-            raise FileExistsError(f"--dry_run {target} holds other files; give an empty folder or a new one.")
-        target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=None if path is None else target.absolute().parent, prefix=".") as temporary:
-        folder = Path(temporary) / "folder"
-        folder.mkdir()
-        yield folder
-        if path is not None:
-            if target.exists():
-                target.rmdir()
-            for file in folder.rglob("*"):
-                file.chmod(0o755 if file.is_dir() else 0o644)
-            os.replace(folder, target)
-
-
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     disable_progress_bar()
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError, StrictDataclassError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_program(main)

@@ -16,12 +16,10 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard
-from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
 import compare
@@ -31,6 +29,7 @@ import publish
 import robustness
 from datasets_scripts import MODALITIES
 from datasets_scripts.files import whole_file
+from datasets_scripts.programs import run_program
 from publishing.model_folder import find_run
 from training.finished_run import FinishedRun
 from training.grid import expand
@@ -146,7 +145,4 @@ def write_index(cards: Path) -> None:
 
 if __name__ == "__main__":
     disable_progress_bar()
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (ValueError, OSError, ImportError, StrictDataclassError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_program(main)

@@ -21,14 +21,13 @@ robustness.csv (a row per run, condition and metric) and robustness.png.
 from __future__ import annotations
 
 import argparse
-import sys
 from itertools import groupby
 from pathlib import Path
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
 from datasets_scripts import SPLITS
+from datasets_scripts.programs import run_program
 from training.plots import pyplot
 from training.robustness import Evaluation, find_runs, load_common_data
 from training.robustness_report import RobustnessReport, main_metric
@@ -91,7 +90,4 @@ def main(arguments: list[str]) -> list[Path]:
 
 if __name__ == "__main__":
     disable_progress_bar()
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError, ImportError, StrictDataclassError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_program(main)

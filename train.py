@@ -14,18 +14,19 @@ of a recipe with stages, a folder for each in stages/.
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Any
 
+import torch
 from datasets import disable_progress_bars
-from huggingface_hub.errors import StrictDataclassError
 from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 import modeling  # noqa: F401  (registers the architectures)
+from datasets_scripts.programs import run_program
 from training.corpus import keep_labelled, load_corpus
 from training.factory import build_model, build_processor, model_of_stage
 from training.finished_run import FinishedRun
+from training.global_batch import check_processes
 from training.label_callback import label_scores
 from training.prediction import own_predictions, predict_rows, table_metrics
 from training.preparation import build_label_generator, build_trainer, prepare_splits, text_of
@@ -39,8 +40,12 @@ logger = logging.getLogger("train")
 
 
 def main(arguments: list[str]) -> dict[str, float]:
+    # Gradients vanish over long sequences, and a CPU is many times slower with denormal numbers than with zeros. Before
+    # any computation: threads take it over where they start.
+    torch.set_flush_denormal(True)
     recipe = Recipe.from_command_line(arguments)
     args = recipe.training_arguments()
+    check_processes(args)
     folder = RunFolder(str(args.output_dir), recipe, args.resume_from_checkpoint)
     target = recipe.target
     set_seed(args.seed)
@@ -92,7 +97,7 @@ def main(arguments: list[str]) -> dict[str, float]:
             [EpochLine(), timer, recorder],
         )
         trainer.train(resume_from_checkpoint=folder.checkpoint(stage))
-        model = trainer.accelerator.unwrap_model(trainer.model)
+        model = trainer.trained_model()
         numbers.append(recorder.stage(trainer.state))
         if stage.name and trainer.is_world_process_zero():
             place.finish(model, numbers[-1])
@@ -134,10 +139,14 @@ def main(arguments: list[str]) -> dict[str, float]:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logger.setLevel(logging.INFO)
+    for name in (logger.name, "training.encoded_text"):
+        logging.getLogger(name).setLevel(logging.INFO)
     disable_progress_bar()
     disable_progress_bars()
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError, StrictDataclassError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_program(
+        main,
+        go_on="The run goes on with the same command and --resume_from_checkpoint true.",
+        less_memory="Lower --per_device_train_batch_size and raise --gradient_accumulation_steps as much, so that a "
+        "step has as many samples as before, or, where it was an evaluation, --per_device_eval_batch_size. In a new "
+        "folder: --bf16 true, --max_text_length, or a smaller model, --model.NAME.",
+    )

@@ -23,7 +23,16 @@ import datasets
 from datasets.exceptions import DatasetGenerationError
 
 from datasets_scripts.corpora import CORPORA, corpus_of, differences_from_standard
-from datasets_scripts.prepared import REPORT_FILE, check_ids, check_shards, write_card, write_shards
+from datasets_scripts.files import room_for
+from datasets_scripts.prepared import (
+    REPORT_FILE,
+    check_ids,
+    check_shards,
+    delete_beside,
+    replaced_folder,
+    write_card,
+    write_shards,
+)
 from datasets_scripts.report import ConversionReport
 from datasets_scripts.schema import feature_sizes
 from datasets_scripts.tally import Tally
@@ -192,21 +201,32 @@ class SourceBuilder(datasets.GeneratorBasedBuilder):
             check_shards(folder, report)
             check_ids(folder)
             write_card(folder, report)
+            target = folder.with_name(folder.name.removesuffix(".incomplete"))
+            if target.exists():  # the library would delete it file by file
+                os.rename(target, replaced_folder(target))
+
+    def _save_info(self) -> None:
+        if not self._as_folder:  # for builders; a prepared folder's card and shards say the same
+            super()._save_info()
 
     def write_folder(self, folder: Path, *, num_proc: int | None = None, max_shard_size: str = "500MB") -> None:
-        """Convert the source into a prepared folder, see `prepared`; one of that name is replaced by the new one."""
+        """Convert the source into a prepared folder, see `prepared`; one of that name is replaced by the new one.
+
+        Raises:
+            DiskFullError: there is no room for it; nothing of it is there then.
+        """
         self._as_folder = True
+        delete_beside(folder)
         try:
-            self.download_and_prepare(
-                str(folder),
-                download_mode=datasets.DownloadMode.FORCE_REDOWNLOAD,
-                num_proc=num_proc,
-                max_shard_size=max_shard_size,
-            )
+            with room_for(folder):
+                self.download_and_prepare(
+                    str(folder),
+                    download_mode=datasets.DownloadMode.FORCE_REDOWNLOAD,
+                    num_proc=num_proc,
+                    max_shard_size=max_shard_size,
+                )
         finally:
-            for lock in (f"{folder}_builder.lock", f"{folder}.incomplete_info.lock"):  # the library leaves them
-                Path(lock).unlink(missing_ok=True)
-        (folder / "dataset_info.json").unlink()  # for builders; the card's header and the shards say the same
+            delete_beside(folder)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         try:

@@ -5,12 +5,15 @@
     FOLDER/conversion_report.json    what the conversion did
     FOLDER/data/train-00000-of-00003.parquet ...
 
-A folder has its name only when it is whole: it is written as `FOLDER.incomplete`, checked and renamed.
+A folder has its name only when it is whole: it is written as `FOLDER.incomplete`, checked and renamed. One of that name
+that is to be replaced is `FOLDER.replaced` for a moment, and deleted then.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -69,6 +72,23 @@ class PreparedFolder:
 def is_prepared(path: str | PathLike[str]) -> bool:
     """Whether a path is a prepared folder."""
     return (Path(path) / REPORT_FILE).is_file() and (Path(path) / CARD_FILE).is_file()
+
+
+def replaced_folder(folder: Path) -> Path:
+    """Where a prepared folder is while another takes its place."""
+    return folder.with_name(f"{folder.name}.replaced")
+
+
+def delete_beside(folder: Path) -> None:
+    """Delete what a conversion leaves beside its folder: locks, and the folder that was replaced.
+
+    Where there is none in its place, since the conversion was stopped or failed just then, it gets its name back.
+    """
+    before = replaced_folder(folder)
+    if before.exists() and not folder.exists():
+        os.rename(before, folder)
+    shutil.rmtree(before, ignore_errors=True)
+    Path(f"{folder}_builder.lock").unlink(missing_ok=True)
 
 
 def shard_names(folder: Path) -> dict[str, list[str]]:

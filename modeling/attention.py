@@ -8,6 +8,9 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from modeling.dropout import Dropout, has_noise
+from modeling.dropped_attention import dropped_attention
+
 
 class XavierLinear(nn.Linear):
     """Linear layer that starts with Xavier-uniform weights and zero biases, as attention layers do."""
@@ -52,7 +55,10 @@ def attend(
     if bias is not None:
         bias = bias.unsqueeze(1).to(query.dtype)
         mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
-    found = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    if dropout > 0 and has_noise(query, dropout):
+        found = dropped_attention(query, key, value, mask, dropout)
+    else:
+        found = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     found = found.transpose(1, 2).flatten(2)
     return found if key_mask is None else found.masked_fill(nothing, 0.0)
 
@@ -98,8 +104,8 @@ class FeedForward(nn.Module):
         self.norm = nn.LayerNorm(size)
         self.inner = XavierLinear(size, 4 * size)
         self.outer = XavierLinear(4 * size, size)
-        self.relu_dropout = nn.Dropout(relu_dropout)
-        self.residual_dropout = nn.Dropout(residual_dropout)
+        self.relu_dropout = Dropout(relu_dropout)
+        self.residual_dropout = Dropout(residual_dropout)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         inner = self.relu_dropout(torch.relu(self.inner(self.norm(values))))

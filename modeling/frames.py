@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from modeling.modality_sequence import ModalitySequence, shares
+from modeling.modality_sequence import ModalitySequence, longest, shares
 
 
 def frames_per_step(sequence: ModalitySequence, mask: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,7 +26,7 @@ def frames_per_step(sequence: ModalitySequence, mask: torch.Tensor, limit: int) 
     start, end = shares(sequence, mask)
     share = (end - start).masked_fill(~mask, 0).unsqueeze(-1)
     count = share.clamp(max=limit)
-    frame = torch.arange(max(int(count.max()), 1), device=mask.device)
+    frame = torch.arange(longest(count), device=mask.device)
     there = frame < count
     index = (start.unsqueeze(-1) + frame * share // count.clamp(min=1)).masked_fill(~there, 0)
     picked = index.flatten(1).unsqueeze(-1).expand(-1, -1, sequence.values.shape[2])

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import linear
 
 from configuration.configuration_graph_mfn import GraphMfnConfig
 from configuration.configuration_mfn import MfnConfig
 from modeling.alignment import word_aligned
+from modeling.dropout import Dropout
 from modeling.modality_sequence import ModalitySequence, any_valid, last_valid_state
+from modeling.precision import precise
+from modeling.recurrent_steps import before, gated_memory_steps, lstm_steps
 
 
 def with_previous(states: torch.Tensor) -> torch.Tensor:
     """[s_{t-1}; s_t] at each step, s_0 being zeros: from (B, T, d) to (B, T, 2 d)."""
-    return torch.cat([pad(states[:, :-1], (0, 0, 1, 0)), states], dim=-1)
+    return torch.cat([before(states), states], dim=-1)
 
 
 class TwoLayers(nn.Module):
@@ -23,7 +26,7 @@ class TwoLayers(nn.Module):
     def __init__(self, input_size: int, hidden_size: int, output_size: int, dropout: float):
         super().__init__()
         self.hidden = nn.Linear(input_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(hidden_size, output_size)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
@@ -155,20 +158,23 @@ class GatedMemory(nn.Module):
         """From x (B, T, input_size) to the memory after each step (B, T, memory_size)."""
         proposals = self.proposal(inputs).tanh()
         with torch.autocast(inputs.device.type, enabled=False):
-            return self._memories(_precise(inputs), _precise(proposals)).to(inputs.dtype)
+            return self._memories(precise(inputs), precise(proposals)).to(inputs.dtype)
 
     def _memories(self, inputs: torch.Tensor, proposals: torch.Tensor) -> torch.Tensor:
         gates = (self.retain, self.update)
-        weight = _precise(torch.cat([gate.hidden.weight for gate in gates]))
-        bias = _precise(torch.cat([gate.hidden.bias for gate in gates]))
+        weight = precise(torch.cat([gate.hidden.weight for gate in gates]))
+        bias = precise(torch.cat([gate.hidden.bias for gate in gates]))
         from_inputs = linear(inputs, weight[:, : self.input_size], bias)
         from_memory = weight[:, self.input_size :].t()
         # Dropout of all steps at once: as many draws, of factors instead of values.
         widths = [gate.hidden.out_features for gate in gates]
         ones = [inputs.new_ones(*inputs.shape[:2], width) for width in widths]
         kept = torch.cat([gate.dropout(factors) for gate, factors in zip(gates, ones, strict=True)], dim=-1)
-        retain, update = ((_precise(gate.output.bias), _precise(gate.output.weight).t()) for gate in gates)
-
+        outputs = [(precise(gate.output.weight), precise(gate.output.bias)) for gate in gates]
+        if not torch.compiler.is_compiling():
+            memory_weight = weight[:, self.input_size :]
+            return gated_memory_steps(from_inputs, kept, proposals, memory_weight, *outputs)
+        retain, update = ((bias, weight.t()) for weight, bias in outputs)
         memory, memories = torch.zeros_like(proposals[:, 0]), []
         for read, keep, proposal in zip(from_inputs.unbind(1), kept.unbind(1), proposals.unbind(1), strict=True):
             hidden = torch.addmm(read, memory, from_memory).relu() * keep
@@ -199,13 +205,23 @@ class CellStateLSTM(nn.Module):
         """From left-aligned values (B, T, input_size) to hidden and cell states, (B, T, hidden_size) each."""
         input_weight, hidden_weight, input_bias, hidden_bias = self.lstm.all_weights[0]
         with torch.autocast(values.device.type, enabled=False):
-            weights = [_precise(weight) for weight in (input_weight, hidden_weight, input_bias + hidden_bias)]
+            weights = [precise(weight) for weight in (input_weight, hidden_weight, input_bias + hidden_bias)]
             if values.device.type == "cpu":
-                hidden, cells = states_step_by_step(_precise(values), *weights)
+                steps = states_step_by_step if torch.compiler.is_compiling() else states_by_written_gradients
+                hidden, cells = steps(precise(values), *weights)
             else:
                 hidden, _ = self.lstm(values.to(input_weight.dtype))
-                cells = cells_of(_precise(values), _precise(hidden), *weights)
+                cells = cells_of(precise(values), precise(hidden), *weights)
         return hidden.to(values.dtype), cells.to(values.dtype)
+
+
+def states_by_written_gradients(
+    values: torch.Tensor, input_weight: torch.Tensor, hidden_weight: torch.Tensor, bias: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Hidden and cell states (B, T, n) of an LSTM, see `lstm_steps`. Arguments are those of `cells_of`.
+    """
+    return lstm_steps(linear(values, input_weight, bias), hidden_weight)
 
 
 def states_step_by_step(
@@ -242,8 +258,7 @@ def cells_of(
         input_weight, hidden_weight, bias: As `torch.nn.LSTM` has them, the sum of its two biases.
     """
     used = 3 * hidden.shape[-1]  # not the output gate, the last one
-    before = pad(hidden[:, :-1], (0, 0, 1, 0))
-    gates = linear(values, input_weight[:used], bias[:used]) + linear(before, hidden_weight[:used])
+    gates = linear(values, input_weight[:used], bias[:used]) + linear(before(hidden), hidden_weight[:used])
     i, f, g = gates.chunk(3, dim=-1)
     return linear_recurrence(f.sigmoid(), i.sigmoid() * g.tanh())
 
@@ -264,8 +279,3 @@ def linear_recurrence(factors: torch.Tensor, terms: torch.Tensor) -> torch.Tenso
         factors = torch.cat([factors[:, :reach], joined], dim=1)
         reach *= 2
     return terms
-
-
-def _precise(tensor: torch.Tensor) -> torch.Tensor:
-    """At least single precision: errors of a recurrence add up over its steps."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

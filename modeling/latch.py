@@ -99,7 +99,7 @@ class Latch(nn.Module):
             layer = self.feedback[f"{target}_from_{source}"]
             there = encoded[source].present[:, None, None]
             hidden = layer(resample(encoded[source], sequence.mask).values)
-            if isinstance(layer, nn.LSTM):
+            if isinstance(hidden, tuple):  # an LSTM's states at all steps, and its last ones
                 hidden = hidden[0]
             gates = torch.sigmoid(self.feedback_dropout(hidden))
             total = total + gates.masked_fill(~there, 0.0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -45,12 +46,12 @@ def at_least_one_step(values: torch.Tensor, mask: torch.Tensor) -> ModalitySeque
 
 def untouched(module: nn.Module) -> torch.Tensor | float:
     """
-    A zero that depends on every parameter of a module, to add where it is too costly to run for a batch that lacks its
-    modality: DistributedDataParallel waits for the gradient of every parameter in every batch.
+    A zero that depends on every trained parameter of a module, to add where it is too costly to run for a batch that
+    lacks its modality: DistributedDataParallel waits for the gradient of every one of them in every batch.
     """
     if not torch.is_grad_enabled():
         return 0.0
-    return sum(parameter.flatten()[0] for parameter in module.parameters()) * 0.0
+    return sum(parameter.flatten()[0] for parameter in module.parameters() if parameter.requires_grad) * 0.0
 
 
 def left_align(sequence: ModalitySequence) -> tuple[ModalitySequence, torch.Tensor]:
@@ -61,9 +62,16 @@ def left_align(sequence: ModalitySequence) -> tuple[ModalitySequence, torch.Tens
     Returns:
         The sequence, and the order (B, T) that made it, which `restore` undoes.
     """
+    if costs_nothing_to_ask(sequence.mask) and not (sequence.mask[:, 1:] & ~sequence.mask[:, :-1]).any():
+        return sequence, torch.arange(sequence.mask.shape[1]).expand(sequence.mask.shape)
     order = torch.argsort(~sequence.mask, dim=1, stable=True)
     values = sequence.values.gather(1, order.unsqueeze(-1).expand_as(sequence.values))
     return ModalitySequence(values, sequence.mask.gather(1, order)), order
+
+
+def costs_nothing_to_ask(mask: torch.Tensor) -> bool:
+    """Whether a value of the mask may decide what is computed: on a GPU, that waits; in a graph, it ends the graph."""
+    return mask.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def restore(values: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
@@ -108,13 +116,28 @@ def reconstruction_error(generated: torch.Tensor, sequence: ModalitySequence) ->
 def leading_mask(sequences: Sequence[ModalitySequence]) -> torch.Tensor:
     """
     (B, N): each row's steps of the first of the sequences that it has; left-aligned, as the sequences are. N is what
-    the longest row needs, which is read from the device: words are few beside frames.
+    the longest row needs, which is read from the device: words are few beside frames. In a graph that is exported, it
+    is as many as the longest of the sequences has.
     """
     lengths = torch.zeros_like(sequences[0].lengths)
     for sequence in sequences:
         lengths = torch.where(lengths > 0, lengths, sequence.lengths)
-    steps = max(int(lengths.max()), 1)
+    if torch.compiler.is_exporting():  # loops of a graph cannot have as many steps as a number that it computes
+        steps = functools.reduce(torch.sym_max, (sequence.mask.shape[1] for sequence in sequences))
+    else:
+        steps = longest(lengths)
     return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def longest(lengths: torch.Tensor) -> int:
+    """
+    The largest of the lengths, which is read from the device, and at least 1. In a graph that is exported it is at
+    least 2: to the tracer a dimension of 1 is one that may be broadcast, and a masked step changes nothing.
+    """
+    least = 2 if torch.compiler.is_exporting() else 1
+    steps: Any = lengths.max().clamp(min=least).item()  # an int; while tracing, what stands for one
+    torch._check(steps >= least)
+    return steps
 
 
 def shares(sequence: ModalitySequence, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -142,6 +165,10 @@ def resample(sequence: ModalitySequence, mask: torch.Tensor) -> ModalitySequence
     # Differences of running sums cost no more than the two sequences; double precision keeps long ones exact, and a
     # step that stands for itself is taken as it is.
     sequence = sequence.cleared()
+    if costs_nothing_to_ask(mask) and torch.equal(mask.sum(dim=1), sequence.lengths):
+        values = sequence.values[:, : mask.shape[1]]
+        missing = mask.shape[1] - values.shape[1]
+        return ModalitySequence(torch.nn.functional.pad(values, (0, 0, 0, missing)), mask)
     precise = torch.float32 if sequence.values.device.type == "mps" else torch.float64
     sums = torch.nn.functional.pad(sequence.values.to(precise).cumsum(dim=1), (0, 0, 1, 0))
     start, end = shares(sequence, mask)

@@ -1,9 +1,9 @@
 """MulT: every modality read through every other one by crossmodal transformers."""
 
 import torch
-from torch import nn
 
 from configuration.configuration_mult import MulTConfig
+from modeling.dropout import Dropout
 from modeling.modality_sequence import ModalitySequence
 from modeling.modeling_last_states import LastStatesModel
 from modeling.modeling_multimodal import MultimodalOutput
@@ -33,7 +33,7 @@ class MulTModel(LastStatesModel):
     def __init__(self, config: MulTConfig):
         super().__init__(config)
         sizes = self.build_inputs()
-        self.text_dropout = nn.Dropout(config.text_dropout)
+        self.text_dropout = Dropout(config.text_dropout)
         self.sequence_encoder = MultimodalTransformer(
             sizes,
             config.hidden_size,

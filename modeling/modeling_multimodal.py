@@ -120,7 +120,8 @@ class MultimodalPreTrainedModel(PreTrainedModel):
             input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(B, T_t)`):
                 Token ids for `config.text_config`.
             text_values (`torch.FloatTensor` of shape `(B, T_t, text_feature_size)`):
-                Text features where there is no text encoder; `attention_mask` is their mask.
+                Text features where there is no text encoder; `attention_mask` is their mask. Where there is one, its
+                last hidden states of width `text_config.hidden_size`, computed before, in place of `input_ids`.
             audio_values, vision_values (`torch.FloatTensor` of shape `(B, T, feature_size)`): Features per step.
             audio_attention_mask, vision_attention_mask (`torch.Tensor` of shape `(B, T)`): One at valid steps.
             labels (`torch.Tensor`): Labels; with them comes the loss (see `prediction_loss`).
@@ -240,7 +241,7 @@ class MultimodalPreTrainedModel(PreTrainedModel):
             feature_size = getattr(config, f"{modality}_feature_size")
             if modality == "text" and config.text_config is not None:
                 if text_values is not None:
-                    raise ValueError("`text_values` came, but this checkpoint reads `input_ids` with its text encoder.")
+                    found["text"] = self._encoded_before(batch, input_ids, text_values, attention_mask)
                 if input_ids is not None and (input_ids.dim() != 2 or input_ids.shape[0] != batch):
                     shape = tuple(input_ids.shape)
                     raise ValueError(f"`input_ids` must have the shape (batch {batch}, tokens); got {shape}.")
@@ -250,7 +251,7 @@ class MultimodalPreTrainedModel(PreTrainedModel):
                 raise ValueError(
                     f"`{modality}_values` came, but this checkpoint was trained without {modality}; leave it out."
                 )
-        if config.text_config is not None and "text" in self.read_modalities:
+        if config.text_config is not None and "text" in self.read_modalities and "text" not in found:
             text = self._encode_tokens(batch, input_ids, attention_mask, token_type_ids, found)
             found = {"text": text, **found}
         return found
@@ -268,6 +269,11 @@ class MultimodalPreTrainedModel(PreTrainedModel):
             others (`dict`): The other modalities' sequences.
         """
         return self.get_submodule("text_encoder")(**inputs).last_hidden_state
+
+    def get_input_embeddings(self) -> nn.Module | None:  # type: ignore[override]
+        """The text encoder's token embeddings, which are sharded apart from the rest; None without a text encoder."""
+        encoder = getattr(self, "text_encoder", None)
+        return encoder.get_input_embeddings() if isinstance(encoder, PreTrainedModel) else None
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -287,24 +293,45 @@ class MultimodalPreTrainedModel(PreTrainedModel):
                 f"{tuple(values.shape)}."
             )
         if values.shape[2] != feature_size:
+            source = "the feature set named in its processor_config.json"
+            if modality == "text" and self.config.text_config is not None:
+                source = "its text encoder, whose last hidden states they are"
             raise ValueError(
                 f"`{modality}_values` has {values.shape[2]} features per step but this checkpoint was trained on "
-                f"{feature_size}; extract them with the feature set named in its processor_config.json."
+                f"{feature_size}; extract them with {source}."
             )
         mask_name = "attention_mask" if modality == "text" else f"{modality}_attention_mask"
         mask = _checked_mask(mask_name, mask, values.shape[:2], values.device)
         # Padding may hold anything, NaN included; a zero in its place keeps it out of the gradients too.
         return at_least_one_step(values.to(self.dtype), mask).cleared()
 
+    def _encoded_before(self, batch, input_ids, text_values, attention_mask) -> ModalitySequence:
+        """The text encoder's last hidden states, which came in place of tokens."""
+        if input_ids is not None:
+            raise ValueError(
+                "`text_values` came beside `input_ids`, but this checkpoint has a text encoder, whose last hidden "
+                "states of these tokens they would be; give one of them."
+            )
+        if self.text_encoder_reads_others:
+            raise ValueError(
+                "`text_values` came, but this checkpoint's text encoder reads the other modalities, too, so that its "
+                "states cannot be computed before; give `input_ids`."
+            )
+        size = self.config.text_config.hidden_size
+        values, mask = self._feature_sequence(batch, "text", size, text_values, attention_mask)
+        return ModalitySequence(values + untouched(self.get_submodule("text_encoder")), mask)
+
     def _encode_tokens(self, batch, input_ids, attention_mask, token_type_ids, others) -> ModalitySequence:
         encoder, text_config = self.get_submodule("text_encoder"), self.config.text_config
         if input_ids is None or input_ids.shape[1] == 0:
-            if self.text_encoder_reads_others:
+            # Processes that share an encoder's parameters gather them together: all run it, or none.
+            in_processes = torch.distributed.is_available() and torch.distributed.is_initialized()
+            if self.text_encoder_reads_others or in_processes:
                 nothing = torch.zeros(batch, 1, dtype=torch.long, device=self.device)
                 return self._encode_tokens(batch, nothing, nothing, None, others)
             values = torch.zeros(batch, 1, text_config.hidden_size, dtype=self.dtype, device=self.device)
             return ModalitySequence(values + untouched(encoder), torch.zeros_like(values[..., 0], dtype=torch.bool))
-        longest = _longest_input(encoder)
+        longest = longest_input(encoder)
         if longest is not None and input_ids.shape[1] > longest:
             raise ValueError(
                 f"`input_ids` has {input_ids.shape[1]} tokens but the text encoder reads at most {longest}; truncate "
@@ -328,7 +355,7 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         return ModalitySequence(restore(self.encode_text(inputs, aligned, others), order), mask)
 
 
-def _longest_input(encoder: nn.Module) -> int | None:
+def longest_input(encoder: nn.Module) -> int | None:
     """Tokens that an encoder reads; RoBERTa's kin keep the positions up to `padding_idx` for padding."""
     positions = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     if isinstance(positions, nn.Embedding) and positions.padding_idx is not None:

@@ -65,7 +65,8 @@ class MultitaskModel(MultimodalPreTrainedModel):
             input_ids, attention_mask, token_type_ids (`torch.LongTensor` of shape `(B, T_t)`):
                 Token ids for `config.text_config`.
             text_values (`torch.FloatTensor` of shape `(B, T_t, text_feature_size)`):
-                Text features where there is no text encoder; `attention_mask` is their mask.
+                Text features where there is no text encoder; `attention_mask` is their mask. Where there is one, its
+                last hidden states of width `text_config.hidden_size`, computed before, in place of `input_ids`.
             audio_values, vision_values (`torch.FloatTensor` of shape `(B, T, feature_size)`): Features per step.
             audio_attention_mask, vision_attention_mask (`torch.Tensor` of shape `(B, T)`): One at valid steps.
             labels (`torch.Tensor`): Multimodal labels; with them comes the loss (see `prediction_loss`).

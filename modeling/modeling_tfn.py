@@ -7,7 +7,7 @@ import torch
 from configuration.configuration_tfn import TfnConfig
 from modeling.modality_sequence import ModalitySequence
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
-from modeling.tensor_fusion import outer_product
+from modeling.tensor_fusion import outer_product_linear
 from modeling.utterance_networks import PredictionLayers, UtteranceNetworks
 
 
@@ -39,7 +39,10 @@ class TfnModel(MultimodalPreTrainedModel):
     def predict(self, sequences: dict[str, ModalitySequence], labels: torch.Tensor | None = None) -> MultimodalOutput:
         """See the base class."""
         states = self.sequence_encoder(sequences)
-        logits, fusion_state = self.prediction(outer_product(states))
+        layer = self.prediction.first
+        dropout = self.prediction.dropout.p if self.training else 0.0
+        hidden = outer_product_linear(states, layer.weight, layer.bias, dropout)
+        logits, fusion_state = self.prediction.after_first(hidden)
         if self.config.bounded_output and self.config.target == "sentiment":
             low, high = self.config.label_range
             logits = low + (high - low) * torch.sigmoid(logits)

@@ -9,6 +9,7 @@ from torch import nn
 
 from configuration.configuration_ucrn import UcrnConfig
 from modeling.attention import FeedForward, ResidualLayer, XavierLinear, attend, with_positions
+from modeling.dropout import Dropout
 from modeling.modality_sequence import ModalitySequence, last_valid_state, left_align, mean_state
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
 from modeling.transformer import Transformer
@@ -104,7 +105,7 @@ class UcrnModel(MultimodalPreTrainedModel):
         maps = dict(representations)
         if self.distribution is not None:
             maps = {modality: self.distribution(state) for modality, state in maps.items()}
-        total = torch.zeros(len(next(iter(maps.values()))), device=self.device)
+        total = torch.zeros(next(iter(maps.values())).shape[0], device=self.device)
         for first, second in combinations(representations, 2):
             divergence = jensen_shannon_divergence(maps[first], maps[second])
             total = total + divergence * (present[first] & present[second])
@@ -118,7 +119,7 @@ class UcrnModel(MultimodalPreTrainedModel):
             return steps.values.flatten(1)
         if self.config.crossmodal_axis == "modalities":
             return ModalitySequence(self.crossmodal(steps, steps), there).cleared().values.flatten(1)
-        whole = ModalitySequence(steps.values.flatten(1).unsqueeze(1), there.new_ones(len(there), 1))
+        whole = ModalitySequence(steps.values.flatten(1).unsqueeze(1), there.new_ones(there.shape[0], 1))
         return self.crossmodal(whole, whole).squeeze(1)
 
 
@@ -163,7 +164,7 @@ class _Refinement(nn.Module):
     ):
         super().__init__()
         self.positions = positions
-        self.dropout = nn.Dropout(embedding_dropout)
+        self.dropout = Dropout(embedding_dropout)
         self.layers = nn.ModuleList(
             _RefinementLayer(size, heads, attention_dropout, relu_dropout, residual_dropout) for _ in range(layers)
         )

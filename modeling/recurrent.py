@@ -91,10 +91,9 @@ class BidirectionalLSTM(nn.Module):
 
     def forward(self, sequence: ModalitySequence) -> tuple[torch.Tensor, torch.Tensor]:
         """From a left-aligned sequence to both directions' states (B, T, hidden_size), in the order of the steps."""
-        steps = sequence.mask.shape[1]
-        step = torch.arange(steps, device=sequence.mask.device)
-        # Reverses the valid steps; the same again brings them back.
-        mirror = ((sequence.lengths.unsqueeze(1) - 1 - step) % steps).unsqueeze(-1)
+        step = torch.arange(sequence.mask.shape[1], device=sequence.mask.device)
+        # Reverses the valid steps; the same again brings them back. What is behind them stands for nothing.
+        mirror = (sequence.lengths.unsqueeze(1) - 1 - step).clamp(min=0).unsqueeze(-1)
         ahead, _ = self.forward_lstm(sequence.values)
         back, _ = self.backward_lstm(sequence.values.gather(1, mirror.expand_as(sequence.values)))
         return ahead, back.gather(1, mirror.expand_as(back))

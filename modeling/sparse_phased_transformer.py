@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from modeling.attention import FeedForward, XavierLinear, attend, with_positions
+from modeling.dropout import Dropout
 from modeling.modality_sequence import ModalitySequence
 
 
@@ -74,7 +75,7 @@ class SparsePhasedTransformer(nn.Module):
         self.input_shifts = tuple(input_shifts)
         self.modalities = tuple(input_sizes)
         self.output_sizes = dict.fromkeys(input_sizes, size)
-        self.dropout = nn.Dropout(embedding_dropout)
+        self.dropout = Dropout(embedding_dropout)
         self.slots = nn.Parameter(torch.empty(len(input_sizes), size))
         dropouts = attention_dropout, relu_dropout, residual_dropout
         windows = [2 * radius + 1 for radius in radii]
@@ -169,7 +170,7 @@ class _WindowLayer(nn.Module):
         self.key = XavierLinear(context_size or size, size)
         self.value = XavierLinear(context_size or size, size)
         self.output = XavierLinear(size, size)
-        self.residual_dropout = nn.Dropout(residual_dropout)
+        self.residual_dropout = Dropout(residual_dropout)
         self.feed_forward = FeedForward(size, relu_dropout, residual_dropout)
 
     def keys_and_values(self, context: torch.Tensor, swapped: bool = False) -> torch.Tensor:
@@ -238,7 +239,7 @@ def window_starts(
         used (`torch.Tensor` of shape `(B,)`): h, slots that the row has.
     """
     slot = torch.arange(slots, device=lengths.device)
-    starts = ((slot + 1) * stride - window).expand(len(lengths), slots)
+    starts = ((slot + 1) * stride - window).expand(lengths.shape[0], slots)
     if "stride" in shifts:
         starts = starts + repetition
     if "phase" in shifts:

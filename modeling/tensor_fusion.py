@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import zip_longest
 
 import torch
 from torch import nn
+from torch.amp import custom_bwd, custom_fwd
+from torch.autograd.function import once_differentiable
+
+from modeling.dropout import Noise, has_noise
+from modeling.precision import precise
+
+CACHED = 2**18  # entries of an outer product at a time, a megabyte
 
 
 def outer_product(states: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -30,6 +39,86 @@ def outer_product(states: dict[str, torch.Tensor]) -> torch.Tensor:
     if product is None:
         raise ValueError("`states` must have a modality; got none.")
     return product
+
+
+def outer_product_linear(
+    states: dict[str, torch.Tensor], weight: torch.Tensor, bias: torch.Tensor, dropout: float = 0.0
+) -> torch.Tensor:
+    """
+    A linear map of the modalities' outer product (see `outer_product`) after dropout.
+
+    On a CPU the product is made some of its entries at a time, for the map and again for its gradient: it is by far the
+    largest tensor of TFN, and what makes and drops it there is memory traffic. Of it nothing is kept but random bits.
+
+    Args:
+        states (`dict`): By modality, (B, d_m).
+        weight (`torch.Tensor` of shape `(O, the product of all d_m + 1)`), bias (of shape `(O,)`): Of the map.
+        dropout (`float`): On the product; the caller passes 0 outside of training.
+
+    Returns:
+        (B, O).
+    """
+    if not has_noise(weight, dropout):
+        return nn.functional.linear(nn.functional.dropout(outer_product(states), dropout), weight, bias)
+    *others, last = states
+    rest = with_one(states[last])
+    first = outer_product({name: states[name] for name in others}) if others else rest.new_ones(len(rest), 1)
+    return _ProductLinear.apply(first, rest, weight, bias, dropout)
+
+
+class _ProductLinear(torch.autograd.Function):
+    """dropout(first x rest) W^T + b, for factors (B, F) and (B, R) of the product."""
+
+    @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(ctx, first, rest, weight, bias, p):
+        ctx.dtypes = [tensor.dtype for tensor in (first, rest, weight, bias)]
+        first, rest, weight, bias = (precise(tensor) for tensor in (first, rest, weight, bias))
+        ctx.noise = Noise(p) if p > 0 else None
+        first = first * ctx.noise.factor if ctx.noise else first
+        found = bias.repeat(len(first), 1)
+        drawn = []
+        for part, columns in _parts(first, rest):
+            bits = ctx.noise.draw((len(first), columns.stop - columns.start)) if ctx.noise else None
+            found.addmm_(_entries(first[:, part], rest, ctx.noise, bits), weight[:, columns].t())
+            drawn += [] if bits is None else [bits]
+        ctx.save_for_backward(first, rest, weight, *drawn)
+        return found.to(ctx.dtypes[0])
+
+    @staticmethod
+    @custom_bwd(device_type="cpu")
+    @once_differentiable
+    def backward(ctx, gradient):
+        first, rest, weight, *drawn = ctx.saved_tensors
+        gradient = precise(gradient)
+        for_first, for_rest, for_weight = torch.empty_like(first), torch.zeros_like(rest), torch.empty_like(weight)
+        for (part, columns), bits in zip_longest(_parts(first, rest), drawn):
+            entries = _entries(first[:, part], rest, ctx.noise, bits)
+            for_weight[:, columns] = gradient.t() @ entries
+            for_entries = gradient @ weight[:, columns]
+            if bits is not None:
+                for_entries = ctx.noise.left(for_entries, bits)
+            for_entries = for_entries.unflatten(1, (-1, rest.shape[1]))
+            for_first[:, part] = (for_entries @ rest.unsqueeze(2)).squeeze(2)
+            for_rest += (first[:, None, part] @ for_entries).squeeze(1)
+        if ctx.noise:
+            for_first *= ctx.noise.factor
+        found = for_first, for_rest, for_weight, gradient.sum(dim=0)
+        return *(tensor.to(dtype) for tensor, dtype in zip(found, ctx.dtypes, strict=True)), None
+
+
+def _parts(first: torch.Tensor, rest: torch.Tensor) -> Iterator[tuple[slice, slice]]:
+    """Entries of the first factor whose products fit the cache, one at least, and these products' columns."""
+    width = rest.shape[1]
+    size = max(1, CACHED // rest.numel())
+    for start in range(0, first.shape[1], size):
+        stop = min(start + size, first.shape[1])
+        yield slice(start, stop), slice(start * width, stop * width)
+
+
+def _entries(part: torch.Tensor, rest: torch.Tensor, noise: Noise | None, bits: torch.Tensor | None) -> torch.Tensor:
+    entries = (part.unsqueeze(2) * rest.unsqueeze(1)).flatten(1)
+    return entries if noise is None or bits is None else noise.left(entries, bits)
 
 
 def with_one(state: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from modeling.attention import FeedForward, MultiHeadAttention, with_positions
+from modeling.dropout import Dropout
 from modeling.modality_sequence import ModalitySequence
 
 
@@ -39,7 +40,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.scale = math.sqrt(size)
         self.positions = positions
-        self.dropout = nn.Dropout(embedding_dropout)
+        self.dropout = Dropout(embedding_dropout)
         self.layers = nn.ModuleList(
             TransformerLayer(size, heads, attention_dropout, relu_dropout, residual_dropout) for _ in range(layers)
         )
@@ -66,7 +67,7 @@ class TransformerLayer(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(size)  # of target and source
         self.attention = MultiHeadAttention(size, heads, attention_dropout)
-        self.residual_dropout = nn.Dropout(residual_dropout)
+        self.residual_dropout = Dropout(residual_dropout)
         self.feed_forward = FeedForward(size, relu_dropout, residual_dropout)
 
     def forward(self, values: torch.Tensor, context: torch.Tensor, context_mask: torch.Tensor) -> torch.Tensor:

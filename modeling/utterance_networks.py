@@ -91,5 +91,9 @@ class PredictionLayers(nn.Module):
 
     def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """From (B, input_size) to the predictions (B, outputs) and the state before them (B, size)."""
-        state = torch.relu(self.second(torch.relu(self.first(self.dropout(values)))))
+        return self.after_first(self.first(self.dropout(values)))
+
+    def after_first(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same from what the first layer made of the dropped input, (B, size), before its ReLU."""
+        state = torch.relu(self.second(torch.relu(hidden)))
         return self.output(state), state

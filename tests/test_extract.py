@@ -309,7 +309,7 @@ def test_shares_of_processes_that_accelerate_launches(clips, tmp_path):
     (clips / "Raw" / "speaker0" / "1.wav").write_bytes(b"no sound at all")
     (clips / "Raw" / "speaker1" / "1.wav").write_bytes(b"nor here")
     assert run(clips, "--output", tmp_path / "alone", *SOUND) == 1
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     options = ("--output", tmp_path / "out", "--drop", "vision", "--num_proc", "1", "--keep_clips")
     done = subprocess.run(

@@ -466,6 +466,33 @@ def test_bad_input_is_named(model, subtests):
 
 
 @token_models
+def test_states_of_the_text_encoder_in_place_of_tokens(model):
+    """They give what the tokens give, on whichever side the padding is; the encoder then has a gradient of zero."""
+    batch = make_batch(model)
+    tokens = {name: batch.pop(name) for name in ("input_ids", "token_type_ids")}
+    states = padded({**batch, **tokens}, "text", 0, 2, garbage=True)
+    with torch.no_grad():
+        read = model.sequences(**{name: states[name] for name in (*tokens, "attention_mask")})
+    given = {**batch, "text_values": read["text"].values, "attention_mask": states["attention_mask"]}
+    if model.text_encoder_reads_others:
+        with pytest.raises(ValueError, match="`text_values`.* reads the other modalities.*`input_ids`"):
+            predict(model, given)
+        return
+    expected = predict(model, {**batch, **tokens})
+    for found in (given, padded(given, "text", 3, 0, garbage=True)):
+        assert_same(predict(model, found), expected)
+    torch.testing.assert_close(predict(model, given).loss, expected.loss, atol=1e-5, rtol=1e-5)
+    assert_finite_gradients(model, given)
+    assert not any(parameter.grad.any() for parameter in model.text_encoder.parameters())
+    model.text_encoder.requires_grad_(False)
+    model(**given).loss.backward()
+    with pytest.raises(ValueError, match="`text_values`.* beside `input_ids`"):
+        predict(model, {**given, "input_ids": states["input_ids"]})
+    with pytest.raises(ValueError, match="`text_values` has 31 .* 32; .* text encoder"):
+        predict(model, {**given, "text_values": given["text_values"][..., 1:]})
+
+
+@token_models
 def test_number_of_tokens(model):
     batch, read = make_batch(model), []
     for tokens in range(10, 24):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import torch
@@ -12,6 +15,7 @@ from transformers import AutoModel, AutoProcessor
 
 import modeling  # noqa: F401  (registers the architectures)
 import processing  # noqa: F401  (registers the processor)
+from datasets_scripts.builder import file_sha256
 from processing.feature_extraction import VERSIONS, difference
 from training.corpus import Corpus, load_corpus
 from training.finished_run import RECIPE_FILE
@@ -19,9 +23,28 @@ from training.recipe import Recipe, load_yaml
 
 
 def load_checkpoint(folder: str):
-    """Model in evaluation mode, on a GPU where there is one, and processor, from a folder or an id on the Hub."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    """
+    Model in evaluation mode and processor, from a folder or an id on the Hub. The model is on a GPU where there is one,
+    on one of its own in each process that `accelerate launch` started.
+    """
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+        torch.cuda.set_device(device)
     return AutoModel.from_pretrained(folder).eval().to(device), AutoProcessor.from_pretrained(folder)
+
+
+def checkpoint_sha256(model, processor) -> str:
+    """The SHA-256 of what decides a checkpoint's predictions: weights, configuration and the processor's files."""
+    found = hashlib.sha256(model.config.to_json_string().encode("utf-8"))
+    for name, tensor in model.state_dict().items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    with tempfile.TemporaryDirectory() as folder:
+        processor.save_pretrained(folder)
+        for path in sorted(file for file in Path(folder).rglob("*") if file.is_file()):
+            found.update(f"{path.relative_to(folder)} {file_sha256(path)}".encode())
+    return found.hexdigest()
 
 
 def load_recipe(folder: str | Path) -> Recipe | None:

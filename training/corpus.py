@@ -16,6 +16,8 @@ from training.mapped_rows import MappedRows
 from training.streaming import StreamedRows
 from training.targets import Target
 
+_TOKENIZED_ROWS = 10_000  # at a time
+
 Rows: TypeAlias = Dataset | StreamedRows
 PreparedRows: TypeAlias = MappedRows | StreamedRows  # by `prepare_split`
 
@@ -192,26 +194,33 @@ def prepare_split(rows: Rows, processor, text: str | None) -> PreparedRows:
 
 
 def _prepare_table(rows: Dataset, processor, text: str | None) -> Dataset:
-    if processor.text_input == "tokens":
-        if text is None:  # data without text, for a checkpoint that reads it
-            tokens: list[list[int]] = [[] for _ in range(len(rows))]
-        elif text == "raw_text":
-            tokens = processor.tokenize([str(text) for text in rows["text"][:]])
-        else:
-            tokens = [list(ids) for ids in rows["input_ids"][:]]
-            largest = max((max(ids, default=0) for ids in tokens), default=0)
-            if largest >= len(processor.tokenizer):
-                raise ValueError(
-                    f"`input_ids` of the data go up to {largest}, but the text encoder's vocabulary has "
-                    f"{len(processor.tokenizer)} entries; use the encoder that they were made for, or text: raw_text."
-                )
-        if text != "input_ids":
-            rows = rows.remove_columns([c for c in ("input_ids", "token_type_ids") if c in rows.column_names])
-            rows = rows.add_column("input_ids", pa.array(tokens, pa.list_(pa.int32())), feature=List(Value("int32")))
-        lengths = np.array([len(ids) for ids in tokens], np.int64)
-    else:
+    if processor.text_input != "tokens":
         lengths = np.sum([sequence_lengths(rows, modality) for modality in MODALITIES], axis=0)
-    return rows.add_column("length", pa.array(lengths))
+        return rows.add_column("length", pa.array(lengths))
+    if text == "input_ids":
+        tokens = rows.with_format("arrow")["input_ids"][:]
+        largest = max((pc.max(pc.list_flatten(chunk)).as_py() or 0 for chunk in tokens.chunks), default=0)
+        if largest >= len(processor.tokenizer):
+            raise ValueError(
+                f"`input_ids` of the data go up to {largest}, but the text encoder's vocabulary has "
+                f"{len(processor.tokenizer)} entries; use the encoder that they were made for, or text: raw_text."
+            )
+    else:
+        tokens = pa.chunked_array(
+            [
+                pa.array(
+                    [[]] * len(part)  # data without text, for a checkpoint that reads it
+                    if text is None
+                    else processor.tokenize([str(sample) for sample in part["text"].to_pylist()]),
+                    pa.list_(pa.int32()),
+                )
+                for part in rows.select_columns("text").with_format("arrow").iter(_TOKENIZED_ROWS)
+            ],
+            pa.list_(pa.int32()),
+        )
+        rows = rows.remove_columns([c for c in ("input_ids", "token_type_ids") if c in rows.column_names])
+        rows = rows.add_column("input_ids", tokens, feature=List(Value("int32")))
+    return rows.add_column("length", pc.list_value_length(tokens).cast(pa.int64()))
 
 
 def sequence_lengths(rows: Dataset | MappedRows, modality: str) -> np.ndarray:

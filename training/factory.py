@@ -120,6 +120,7 @@ def model_of_stage(model, stage: Stage):
         ValueError: for fields that change the parameters, and for a name that no parameter begins with.
     """
     fields, parts = stage.model, stage.trainable or stage.frozen or []
+    place = f" of the stage {stage.name!r}" if stage.name else ""
     if fields:
         content = {**model.config.to_dict(), **fields}
         changed = type(model)(type(model.config).from_dict(content))
@@ -138,13 +139,14 @@ def model_of_stage(model, stage: Stage):
             known = sorted({".".join(name.split(".")[:depth]) for name in names for depth in (1, 2)})
             nearest = difflib.get_close_matches(part, known, n=1, cutoff=0.0)[0]
             raise ValueError(
-                f"`{'trainable' if stage.trainable else 'frozen'}` of the stage {stage.name!r} names {part!r}, which "
-                f"begins no parameter of the model; the nearest part is {nearest!r}."
+                f"`{'trainable' if stage.trainable else 'frozen'}`{place} names {part!r}, which begins no "
+                f"parameter of the model; the nearest part is {nearest!r}."
             )
     for name, parameter in model.named_parameters():
         parameter.requires_grad = any(_begins(name, part) for part in parts) == (stage.trainable is not None)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError(f"The stage {stage.name!r} trains nothing: `frozen` names every part of the model.")
+        whole = f"The stage {stage.name!r}" if stage.name else "The recipe"
+        raise ValueError(f"{whole} trains nothing: `frozen` names every part of the model.")
     return model
 
 

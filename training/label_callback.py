@@ -6,10 +6,8 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from transformers import TrainerCallback
 
-from datasets_scripts.files import whole_file
 from training.label_generation import LabelGenerator
 
 STATE_FILE = "label_generation.safetensors"
@@ -51,8 +49,7 @@ class LabelGenerationCallback(TrainerCallback):
         self.log(self.scores())
         control.should_log = wanted  # logging resets it, and the epoch's training loss is still to be logged
         if state.is_world_process_zero:
-            with whole_file(Path(args.output_dir) / HISTORY_FILE) as temporary:
-                pq.write_table(self.generator.history_table(), temporary)
+            self.generator.write_history(Path(args.output_dir) / HISTORY_FILE)
 
     def on_save(self, args, state, control, **kwargs):
         if state.is_world_process_zero:

@@ -9,13 +9,14 @@ processes do not mix them up.
 from __future__ import annotations
 
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -24,76 +25,117 @@ from datasets_scripts import MODALITIES
 from datasets_scripts.files import whole_file
 
 
+@dataclass
+class Space:
+    """
+    One representation's part of `ClassCentres`, of N samples and a spare row: views, through which it can be changed.
+
+    Attributes:
+        features (`torch.Tensor` of shape `(N + 1, size)`): The last representation that was seen of each sample.
+        classes (`torch.Tensor` of shape `(N + 1,)`): int8: 1, -1, or 0 for a sample that counts for neither class.
+        sums (`torch.Tensor` of shape `(2, size)`), counts (of shape `(2,)`): Over the positive and the negative class.
+    """
+
+    features: torch.Tensor
+    classes: torch.Tensor
+    sums: torch.Tensor
+    counts: torch.Tensor
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return vars(self).copy()
+
+
 class ClassCentres:
     """
-    Mean representation of the samples with a positive and of those with a negative label, over the last representation
-    that was seen of each sample (Self-MM, equations 1 and 2).
+    Mean representations of the samples with a positive and of those with a negative label, over the last representation
+    that was seen of each sample, for several kinds of representations, or of labels, at once (Self-MM, equations 1 and
+    2).
 
     Held as running sums: a step costs as much as its batch, whatever the size of the training split. The sums are in
-    double precision and made anew from the stored representations once per epoch.
+    double precision and made anew from the stored representations once per epoch. The kinds lie side by side in the
+    same tensors, since a step's time is that of its operations' number, not of their size.
 
     Args:
         samples (`int`): Size of the training split.
-        size (`int`): Width of the representation.
+        sizes (`dict`): Width of each kind, by name.
     """
 
-    def __init__(self, samples: int, size: int, device: torch.device):
+    def __init__(self, samples: int, sizes: dict[str, int], device: torch.device):
+        self.sizes = dict(sizes)
+        widths = torch.tensor(list(sizes.values()))
+        kinds = torch.arange(len(sizes)).repeat_interleave(widths).to(device)
+        self.kind_of_column = kinds
+        self.columns_of_kind = torch.nn.functional.one_hot(kinds, len(sizes)).to(torch.float64)
         # One row more than samples: where duplicates of a row write to.
-        self.features = torch.zeros(samples + 1, size, device=device)
-        self.classes = torch.zeros(samples + 1, dtype=torch.int8, device=device)  # 1, -1, or 0: counts for neither
-        self.sums = torch.zeros(2, size, dtype=torch.float64, device=device)
-        self.counts = torch.zeros(2, dtype=torch.float64, device=device)
+        self.features = torch.zeros(samples + 1, len(kinds), device=device)
+        self.classes = torch.zeros(samples + 1, len(sizes), dtype=torch.int8, device=device)
+        self.sums = torch.zeros(2, len(kinds), dtype=torch.float64, device=device)
+        self.counts = torch.zeros(2, len(sizes), dtype=torch.float64, device=device)
+
+    @property
+    def spaces(self) -> dict[str, Space]:
+        """The kinds by name."""
+        features = self.features.split(list(self.sizes.values()), dim=1)
+        sums = self.sums.split(list(self.sizes.values()), dim=1)
+        parts = zip(features, self.classes.unbind(1), sums, self.counts.unbind(1), strict=True)
+        return {name: Space(*part) for name, part in zip(self.sizes, parts, strict=True)}
 
     def observe(self, rows: torch.Tensor, features: torch.Tensor, classes: torch.Tensor) -> None:
-        """Replaces representations (B, size) and classes (B,) of `rows`, which hold no row twice but the spare one."""
-        self._add(self.features[rows], self.classes[rows], sign=-1)
-        features = features.to(self.features.dtype)
-        self._add(features, classes, sign=1)
-        self.features[rows] = features
-        self.classes[rows] = classes.to(torch.int8)
+        """
+        Replaces what is known of `rows`, which hold no row twice but the spare one.
+
+        Args:
+            features (`torch.Tensor` of shape `(B, total width)`): Representations, side by side.
+            classes (`torch.Tensor` of shape `(B, kinds)`): 1, -1 or 0.
+        """
+        features, classes = features.to(self.features.dtype), classes.to(torch.int8)
+        old, new = self._members(self.classes.index_select(0, rows)).neg_(), self._members(classes)
+        self._add(torch.cat([self.features.index_select(0, rows), features]), torch.cat([old, new], dim=1))
+        self.features.index_copy_(0, rows, features)
+        self.classes.index_copy_(0, rows, classes)
         self.classes[-1] = 0
 
     def recompute(self) -> None:
         """Makes the sums anew, in one pass over all samples."""
         self.sums.zero_()
         self.counts.zero_()
-        self._add(self.features[:-1], self.classes[:-1], sign=1)
+        for features, classes in zip(self.features[:-1].split(8192), self.classes[:-1].split(8192), strict=True):
+            self._add(features, self._members(classes))
 
     @property
     def known(self) -> torch.Tensor:
-        """Whether both classes have a sample, a bool tensor without dimensions."""
-        return (self.counts > 0).all()
+        """Whether both classes have a sample, (kinds,) bool."""
+        return (self.counts > 0).all(dim=0)
 
-    def means(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean representation (size,) of the positive and of the negative class, double precision."""
-        positive, negative = self.sums / self.counts.clamp(min=1).unsqueeze(-1)
-        return positive, negative
+    def means(self) -> torch.Tensor:
+        """Mean representations of the positive and of the negative class, side by side: (2, total width), double."""
+        return self.sums / self.counts.clamp(min=1).index_select(1, self.kind_of_column)
 
-    def relative_distance(self, features: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def relative_distance(self, features: torch.Tensor, epsilon: float) -> torch.Tensor:
         """
         alpha = (D_n - D_p) / (D_p + epsilon), D being the Euclidean distance over the root of the width (equations 3 to
-        5), and whether both classes have a sample, without which it means nothing.
+        5), which means nothing where a class has no sample.
 
         Args:
-            features (`torch.Tensor` of shape `(B, size)`): Representations.
+            features (`torch.Tensor` of shape `(B, total width)`): Representations, side by side.
 
         Returns:
-            alpha (B,), double precision, and a bool tensor without dimensions.
+            alpha (B, kinds), double precision.
         """
-        positive, negative = self.means()
-        features = features.to(torch.float64)
-        scale = math.sqrt(features.shape[1])
-        to_positive = torch.linalg.vector_norm(features - positive, dim=1) / scale
-        to_negative = torch.linalg.vector_norm(features - negative, dim=1) / scale
-        return (to_negative - to_positive) / (to_positive + epsilon), self.known
+        squares = (features.to(torch.float64) - self.means().unsqueeze(1)).square_()
+        to_positive, to_negative = ((squares @ self.columns_of_kind) / self.columns_of_kind.sum(dim=0)).sqrt_()
+        return (to_negative - to_positive) / (to_positive + epsilon)
 
-    def _add(self, features: torch.Tensor, classes: torch.Tensor, sign: int) -> None:
-        members = torch.stack([classes > 0, classes < 0]).to(torch.float64)
-        self.sums += sign * (members @ features.to(torch.float64))
-        self.counts += sign * members.sum(dim=1)
+    @staticmethod
+    def _members(classes: torch.Tensor) -> torch.Tensor:
+        """From classes (B, kinds) to ones (2, B, kinds) at the members of the positive and of the negative class."""
+        return torch.stack([classes > 0, classes < 0]).to(torch.float64)
 
-    def state(self) -> dict[str, torch.Tensor]:
-        return {"features": self.features, "classes": self.classes, "sums": self.sums, "counts": self.counts}
+    def _add(self, features: torch.Tensor, weights: torch.Tensor) -> None:
+        """Adds representations (B, total width), each class and kind with weights of its own (2, B, kinds)."""
+        weighted = weights.index_select(2, self.kind_of_column) * features.to(torch.float64)
+        self.sums += weighted.sum(dim=1)
+        self.counts += weights.sum(dim=1)
 
 
 class LabelGenerator(ABC):
@@ -127,6 +169,7 @@ class LabelGenerator(ABC):
         device: torch.device | str = "cpu",
     ):
         self.ids = list(ids)
+        self._id_column = pa.array(self.ids, pa.string())
         self._row_of = {sample: row for row, sample in enumerate(self.ids)}
         if len(self._row_of) != len(self.ids):
             raise ValueError("Label generation needs different ids; the training split has some more than once.")
@@ -141,10 +184,11 @@ class LabelGenerator(ABC):
         start = torch.as_tensor(np.asarray(labels, np.float64))
         start = torch.cat([start, start.new_zeros(1)]).to(self.device)
         self.m_labels = start
-        self.labels = {modality: start.clone() for modality in self.modalities}
+        self.unimodal = start.unsqueeze(1).repeat(1, len(self.modalities))
+        self.labels = dict(zip(self.modalities, self.unimodal.unbind(1), strict=True))  # its columns
         self.updated_in = torch.zeros(len(self.ids) + 1, dtype=torch.int64, device=self.device)
         self.epoch = 0
-        self.spaces: dict[str, ClassCentres] = {}
+        self.centres: ClassCentres | None = None  # made when the widths of representations are known
         self.history: dict[int, torch.Tensor] = {}
 
     @classmethod
@@ -164,15 +208,34 @@ class LabelGenerator(ABC):
                 f"{found}. Set {names} to one value."
             )
 
+    @property
+    def spaces(self) -> dict[str, Space]:
+        """What is known of each kind of representation, by name; nothing before the first step."""
+        return {} if self.centres is None else self.centres.spaces
+
+    @property
     @abstractmethod
-    def generate(
-        self, states: dict[str, torch.Tensor], m_labels: torch.Tensor
-    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """New values (B,) by modality, each with a bool tensor that is false where there is none."""
+    def kinds(self) -> dict[str, str]:
+        """The kinds of which class centres are kept, and whose representation each is: "fusion" or a modality."""
+
+    def side_by_side(self, states: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The representations (B, total width) of all kinds."""
+        return torch.cat([states[task] for task in self.kinds.values()], dim=1)
 
     @abstractmethod
-    def observe(self, rows: torch.Tensor, states: dict[str, torch.Tensor], present: dict[str, torch.Tensor]) -> None:
-        """Takes up the batch's representations, after its labels were updated."""
+    def generate(
+        self, states: dict[str, torch.Tensor], m_labels: torch.Tensor, centres: ClassCentres
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """New values (B, modalities), and bools (modalities,) that are false where they mean nothing."""
+
+    @abstractmethod
+    def kind_classes(self, rows: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """
+        The classes (B, kinds) of rows in each kind's centres, after their labels were updated.
+
+        Args:
+            present (`torch.Tensor` of shape `(B, modalities)`): Whether the sample has the modality.
+        """
 
     def classes(self, labels: torch.Tensor) -> torch.Tensor:
         """1 for positive labels, -1 for negative ones, and 0."""
@@ -188,7 +251,7 @@ class LabelGenerator(ABC):
 
     def targets(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         """Current unimodal labels (B,) of `rows` by modality."""
-        return {modality: labels[rows].float() for modality, labels in self.labels.items()}
+        return dict(zip(self.modalities, self.unimodal.index_select(0, rows).float().unbind(1), strict=True))
 
     def start_epoch(self, epoch: int, resumed: bool = False) -> None:
         """
@@ -199,9 +262,8 @@ class LabelGenerator(ABC):
         if epoch > 1 and epoch - 1 not in self.history:
             self.record(epoch - 1)  # the run was stopped between an epoch's last step and its end
         self.epoch = epoch
-        if not resumed:
-            for space in self.spaces.values():
-                space.recompute()
+        if not resumed and self.centres is not None:
+            self.centres.recompute()
 
     def update(self, rows: torch.Tensor, states: dict[str, torch.Tensor], present: dict[str, torch.Tensor]) -> None:
         """
@@ -218,38 +280,54 @@ class LabelGenerator(ABC):
         repeated = torch.zeros_like(rows, dtype=torch.bool)
         repeated[order[1:]] = rows[order[1:]] == rows[order[:-1]]
         rows = torch.where(repeated, spare, rows)
-        present = {modality: mask & ~repeated for modality, mask in present.items()}
+        has = torch.stack([present[modality] for modality in self.modalities], dim=1) if self.modalities else None
+        counted = rows.new_zeros(len(rows), 0, dtype=torch.bool) if has is None else has & ~repeated.unsqueeze(1)
+        if self.centres is None:
+            self.centres = self._new_centres({kind: states[task].shape[1] for kind, task in self.kinds.items()})
         if self.epoch > 1:
-            first_time = self.updated_in[rows] < self.epoch
-            for modality, (values, known) in self.generate(states, self.m_labels[rows]).items():
-                if self.clip:
-                    values = values.clamp(*self.label_range)
-                old = self.labels[modality][rows]
-                n = self.epoch
-                new = (n - 1) / (n + 1) * old + 2 / (n + 1) * values  # Self-MM, equation 9
-                keep = ~(known & first_time & present[modality])
-                self.labels[modality][rows] = torch.where(keep, old, new)
-        self.updated_in[rows] = self.epoch
-        self.observe(rows, states, present)
+            first_time = self.updated_in.index_select(0, rows) < self.epoch
+            values, known = self.generate(states, self.m_labels.index_select(0, rows), self.centres)
+            if self.clip:
+                values = values.clamp(*self.label_range)
+            old = self.unimodal.index_select(0, rows)
+            n = self.epoch
+            new = (n - 1) / (n + 1) * old + 2 / (n + 1) * values  # Self-MM, equation 9
+            changed = known & first_time.unsqueeze(1) & counted
+            self.unimodal.index_copy_(0, rows, torch.where(changed, new, old))
+        self.updated_in.index_fill_(0, rows, self.epoch)
+        self.centres.observe(rows, self.side_by_side(states), self.kind_classes(rows, counted))
 
     def record(self, epoch: int) -> None:
         """Keeps the labels as those after `epoch`."""
-        columns = [self.labels[modality][:-1].float().cpu() for modality in self.modalities]
-        self.history[epoch] = torch.stack(columns, dim=1) if columns else torch.zeros(len(self.ids), 0)
+        self.history[epoch] = self.unimodal[:-1].float().cpu()
 
     def history_table(self) -> pa.Table:
         """(id, epoch, text, audio, vision); a modality without generated labels is null."""
+        return pa.concat_tables(
+            [self._epoch_table(epoch) for epoch in sorted(self.history)] or [self._epoch_table(None)]
+        )
+
+    def write_history(self, path: str | Path) -> None:
+        """Writes `history_table`, an epoch at a time, to a Parquet file."""
+        with (
+            whole_file(path) as temporary,
+            pq.ParquetWriter(temporary, self._epoch_table(None).schema, use_dictionary=["epoch"]) as file,
+        ):
+            for epoch in sorted(self.history):
+                file.write_table(self._epoch_table(epoch))
+
+    def _epoch_table(self, epoch: int | None) -> pa.Table:
+        """The labels after an epoch; no rows for None."""
+        labels = torch.zeros(0, len(self.modalities)) if epoch is None else self.history[epoch]
         columns = {
-            "id": pa.array(self.ids * len(self.history), pa.string()),
-            "epoch": pa.array(np.repeat(sorted(self.history), len(self.ids)), pa.int32()),
+            "id": self._id_column[: len(labels)],
+            "epoch": pa.array(np.full(len(labels), epoch or 0), pa.int32()),
         }
-        values = [self.history[epoch] for epoch in sorted(self.history)]
-        stacked = torch.cat(values) if values else torch.zeros(0, len(self.modalities))
         for modality in MODALITIES:
             if modality in self.modalities:
-                columns[modality] = pa.array(stacked[:, self.modalities.index(modality)].numpy())
+                columns[modality] = pa.array(labels[:, self.modalities.index(modality)].numpy())
             else:
-                columns[modality] = pa.nulls(len(stacked), pa.float32())
+                columns[modality] = pa.nulls(len(labels), pa.float32())
         return pa.table(columns)
 
     def save(self, path: str | Path) -> None:
@@ -260,7 +338,9 @@ class LabelGenerator(ABC):
         for name, space in self.spaces.items():
             tensors |= {f"spaces.{name}.{key}": tensor for key, tensor in space.state().items()}
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        metadata = {"ids": json.dumps(self.ids), "epoch": str(self.epoch), "modalities": ",".join(self.modalities)}
+        # Not among the metadata: the library reads no header of more than 100 MB, which five million ids would need.
+        tensors["ids"] = torch.frombuffer(bytearray(json.dumps(self.ids).encode()), dtype=torch.uint8)
+        metadata = {"epoch": str(self.epoch), "modalities": ",".join(self.modalities)}
         with whole_file(path) as temporary:
             save_file(tensors, temporary, metadata=metadata)
 
@@ -273,8 +353,9 @@ class LabelGenerator(ABC):
         """
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-            tensors = {name: file.get_tensor(name).to(self.device) for name in file.keys()}  # noqa: SIM118
-        saved_ids = json.loads(metadata["ids"])
+            saved_ids = json.loads(file.get_tensor("ids").numpy().tobytes())
+            names = [name for name in file.keys() if name != "ids"]  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).to(self.device) for name in names}
         if metadata["modalities"] != ",".join(self.modalities) or set(saved_ids) != set(self.ids):
             raise ValueError(
                 f"{path} holds generated labels of {len(saved_ids)} samples for {metadata['modalities']}, but this run "
@@ -292,16 +373,16 @@ class LabelGenerator(ABC):
                 self.labels[rest][:-1] = tensor[order]
             elif kind == "history":
                 self.history[int(rest)] = tensor[order].cpu()
-            elif kind == "spaces":
-                space, _, key = rest.partition(".")
-                state = self.space(space, tensors[f"spaces.{space}.features"].shape[1]).state()
-                state[key].copy_(tensor[with_spare] if key in ("features", "classes") else tensor)
+        features = [name for name in tensors if name.startswith("spaces.") and name.endswith(".features")]
+        sizes = {name.split(".")[1]: tensors[name].shape[1] for name in features}
+        self.centres = self._new_centres(sizes) if sizes else None
+        for name, space in self.spaces.items():
+            for key, place in space.state().items():
+                tensor = tensors[f"spaces.{name}.{key}"]
+                place.copy_(tensor[with_spare] if key in ("features", "classes") else tensor)
 
-    def space(self, name: str, size: int) -> ClassCentres:
-        """The centres of one representation, made at its first use, when its width is known."""
-        if name not in self.spaces:
-            self.spaces[name] = ClassCentres(len(self.ids), size, self.device)
-        return self.spaces[name]
+    def _new_centres(self, sizes: dict[str, int]) -> ClassCentres:
+        return ClassCentres(len(self.ids), {kind: sizes[kind] for kind in self.kinds}, self.device)
 
 
 class SelfMMLabelGenerator(LabelGenerator):
@@ -333,26 +414,24 @@ class SelfMMLabelGenerator(LabelGenerator):
 
     EPSILON = 1e-8
 
-    def generate(self, states, m_labels):
-        fusion = self.space("fusion", states["fusion"].shape[1])
-        alpha_m, m_known = fusion.relative_distance(states["fusion"], self.EPSILON)
+    @property
+    def kinds(self):
+        return {task: task for task in ("fusion", *self.modalities)}
+
+    def generate(self, states, m_labels, centres):
+        alpha = centres.relative_distance(self.side_by_side(states), self.EPSILON)
+        alpha_m, alpha_s = alpha[:, :1], alpha[:, 1:]
         tiny = torch.where(alpha_m < 0, -self.EPSILON, self.EPSILON)
         divisor = torch.where(alpha_m.abs() < self.EPSILON, tiny, alpha_m)
-        generated = {}
-        for modality in self.modalities:
-            space = self.space(modality, states[modality].shape[1])
-            alpha, known = space.relative_distance(states[modality], self.EPSILON)
-            values = m_labels * alpha / (2 * divisor) + (m_labels + alpha - alpha_m) / 2
-            generated[modality] = values, known & m_known
-        return generated
+        m_labels = m_labels.unsqueeze(1)
+        values = m_labels * alpha_s / (2 * divisor) + (m_labels + alpha_s - alpha_m) / 2
+        known = centres.known
+        return values, known[1:] & known[0]
 
-    def observe(self, rows, states, present):
-        everyone = rows < len(self.ids)
-        for name in ("fusion", *self.modalities):
-            labels = (self.m_labels if name == "fusion" else self.labels[name])[rows]
-            counted = everyone if name == "fusion" else present[name]
-            classes = torch.where(counted, self.classes(labels), 0)
-            self.space(name, states[name].shape[1]).observe(rows, states[name], classes)
+    def kind_classes(self, rows, present):
+        labels = [table.index_select(0, rows) for table in (self.m_labels.unsqueeze(1), self.unimodal)]
+        everyone = (rows < len(self.ids)).unsqueeze(1)
+        return self.classes(torch.cat(labels, dim=1)).masked_fill_(~torch.cat([everyone, present], dim=1), 0)
 
 
 class SugrmLabelGenerator(LabelGenerator):
@@ -387,6 +466,7 @@ class SugrmLabelGenerator(LabelGenerator):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         labels = self.m_labels[:-1]
+        self.label_classes = self.classes(self.m_labels)
         self.extremes = torch.zeros(len(self.m_labels), dtype=torch.int8, device=self.device)
         by_id = torch.tensor(sorted(range(len(self.ids)), key=self.ids.__getitem__), device=self.device)
         by_label = by_id[torch.argsort(labels[by_id], stable=True)]  # ties by id, whatever the split's order
@@ -404,32 +484,27 @@ class SugrmLabelGenerator(LabelGenerator):
         means = [labels[self.extremes[:-1] == sign].mean() for sign in (1, -1)]
         self.label_distance = means[0] - means[1]
 
-    def generate(self, states, m_labels):
+    @property
+    def kinds(self):
+        return {"fusion": "fusion", "extremes": "fusion"}  # the same, by two kinds of classes
+
+    def generate(self, states, m_labels, centres):
         size = states["fusion"].shape[1]
-        centres, extremes = self.space("fusion", size), self.space("extremes", size)
-        high, low = extremes.means()
-        farthest = torch.linalg.vector_norm(high - low)
-        fusion = states["fusion"].to(torch.float64)
-        to_positive, to_negative = self._distances(fusion, centres)
-        generated = {}
-        for modality in self.modalities:
-            state = states[modality].to(torch.float64)
-            distance = torch.minimum(torch.linalg.vector_norm(fusion - state, dim=1), farthest)
-            magnitude = self.label_distance * distance / farthest.clamp(min=torch.finfo(torch.float64).tiny)
-            own_positive, own_negative = self._distances(state, centres)
-            direction = torch.sign(to_positive * own_negative - own_positive * to_negative)
-            generated[modality] = m_labels + direction * magnitude, centres.known & extremes.known
-        return generated
+        means = centres.means()
+        highest, lowest = means[:, size:]
+        farthest = torch.linalg.vector_norm(highest - lowest)
+        every = torch.stack([states[name] for name in ("fusion", *self.modalities)], dim=1).to(torch.float64)
+        positive, negative = torch.linalg.vector_norm(every - means[:, None, None, :size], dim=3)
+        apart = torch.linalg.vector_norm(every[:, :1] - every[:, 1:], dim=2)
+        magnitude = self.label_distance * torch.minimum(apart, farthest)
+        magnitude = magnitude / farthest.clamp(min=torch.finfo(torch.float64).tiny)
+        direction = torch.sign(positive[:, :1] * negative[:, 1:] - positive[:, 1:] * negative[:, :1])
+        values = m_labels.unsqueeze(1) + direction * magnitude
+        return values, centres.known.all().expand(len(self.modalities))
 
-    @staticmethod
-    def _distances(features, centres: ClassCentres):
-        return [torch.linalg.vector_norm(features - mean, dim=1) for mean in centres.means()]
-
-    def observe(self, rows, states, present):
-        everyone = rows < len(self.ids)
-        features = states["fusion"]
-        for name, classes in (("fusion", self.classes(self.m_labels[rows])), ("extremes", self.extremes[rows])):
-            self.space(name, features.shape[1]).observe(rows, features, torch.where(everyone, classes, 0))
+    def kind_classes(self, rows, present):
+        classes = torch.stack([self.label_classes.index_select(0, rows), self.extremes.index_select(0, rows)], dim=1)
+        return classes.masked_fill_((rows == len(self.ids)).unsqueeze(1), 0)
 
 
 LABEL_GENERATORS: dict[str, type[LabelGenerator]] = {"self_mm": SelfMMLabelGenerator, "sugrm": SugrmLabelGenerator}

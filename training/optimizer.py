@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from torch import nn
 
+WRAPPERS = re.compile(r"^((_orig_mod|module|_fsdp_wrapped_module)\.)+")  # by torch.compile, DDP and FSDP
 PARAMETER_GROUPS = ("text_encoder", "audio_encoder", "vision_encoder", "sequence_encoder", "rest")
 
 
@@ -26,7 +28,7 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        group = name.partition(".")[0]
+        group = WRAPPERS.sub("", name).partition(".")[0]
         group = group if group in PARAMETER_GROUPS else "rest"
         decayed = group != "text_encoder" or not ("bias" in name.rpartition(".")[2] or "norm" in name.lower())
         members.setdefault((group, decayed), []).append(parameter)

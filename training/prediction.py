@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import torch
 
 from datasets_scripts import EMOTIONS
+from datasets_scripts.extraction.share import Share
 from modeling import MultimodalOutput
 from training.collator import MultimodalCollator
 from training.corpus import PreparedRows
@@ -22,7 +23,14 @@ from training.trainer import MASKS
 Change = Callable[[int, dict[str, Any]], dict[str, Any]]
 
 
-def predict_rows(model, processor, rows: PreparedRows, batch_size: int = 32, change: Change | None = None) -> pa.Table:
+def predict_rows(
+    model,
+    processor,
+    rows: PreparedRows,
+    batch_size: int = 32,
+    change: Change | None = None,
+    share: Share | None = None,
+) -> pa.Table:
     """
     Predicts every row, in float32 or whatever the model is in, on the model's device.
 
@@ -32,6 +40,8 @@ def predict_rows(model, processor, rows: PreparedRows, batch_size: int = 32, cha
         rows: A split that `training.corpus.prepare_split` prepared.
         batch_size: Samples at a time, taken by length where the rows are not streamed.
         change: Called with a row's position and the row before it goes to the model; returns what goes there.
+        share: Of several processes that predict the same rows together: each one its share of the batches, which are
+            those of one process. All return the whole table.
 
     Returns:
         A row per sample, in the order of the rows: `id`; the references, `label` or, of emotions, `<emotion>_label`,
@@ -42,7 +52,9 @@ def predict_rows(model, processor, rows: PreparedRows, batch_size: int = 32, cha
     target = Target(model.config.target)  # what it predicts is the same by either convention
     width = len(target.score_names)
     values = {prefix: np.full((len(rows), width), np.nan) for prefix in ("", *(f"{m}_" for m in MASKS))}
-    for chosen, batch, outputs in answers(model, processor, rows, batch_size, change):
+    predicted = np.full(len(rows), False)
+    for chosen, batch, outputs in answers(model, processor, rows, batch_size, change, share):
+        predicted[chosen] = True
         assert outputs.logits is not None  # a model of this collection always predicts
         values[""][chosen] = target.scores(outputs.logits.float().cpu().numpy())
         for modality, mask_name in MASKS.items():
@@ -51,6 +63,11 @@ def predict_rows(model, processor, rows: PreparedRows, batch_size: int = 32, cha
                 present = batch[mask_name].bool().any(dim=1).cpu().numpy()
                 scores = target.scores(logits.float().cpu().numpy())
                 values[f"{modality}_"][chosen] = np.where(present[:, None], scores, np.nan)
+    if share is not None and share.processes > 1:
+        mine = np.flatnonzero(predicted)
+        for theirs, parts in share.gathered((mine, {prefix: scores[mine] for prefix, scores in values.items()})):
+            for prefix, scores in parts.items():
+                values[prefix][theirs] = scores
     columns = {"id": pa.array(rows["id"][:], pa.string())}
     names = reference_names(target)
     if target.column in rows.column_names:
@@ -70,17 +87,22 @@ def reference_names(target: Target) -> tuple[str, ...]:
 
 
 def answers(
-    model, processor, rows: PreparedRows, batch_size: int, change: Change | None = None
+    model,
+    processor,
+    rows: PreparedRows,
+    batch_size: int,
+    change: Change | None = None,
+    share: Share | None = None,
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor], MultimodalOutput]]:
     """
-    The model's outputs for all rows in evaluation mode: positions of a batch's rows, the batch as the
-    model got it, and its output.
+    The model's outputs for all rows, or a share of their batches, in evaluation mode: positions of a batch's rows, the
+    batch as the model got it, and its output.
     """
     collate = MultimodalCollator(processor)  # of its labels nothing is used
     was_training = model.training
     model.eval()
     try:
-        for chosen, samples in batches(rows, batch_size):
+        for chosen, samples in batches(rows, batch_size, share):
             if change is not None:
                 samples = [change(int(i), sample) for i, sample in zip(chosen, samples, strict=True)]
             batch = collate(samples)
@@ -94,15 +116,19 @@ def answers(
         model.train(was_training)
 
 
-def batches(rows: PreparedRows, batch_size: int) -> Iterator[tuple[np.ndarray, list[dict[str, Any]]]]:
-    """Positions and rows of each batch: by length, or, of streamed rows, in order."""
+def batches(
+    rows: PreparedRows, batch_size: int, share: Share | None = None
+) -> Iterator[tuple[np.ndarray, list[dict[str, Any]]]]:
+    """Positions and rows of each batch, or of a share of them: by length, or, of streamed rows, in order."""
     if isinstance(rows, StreamedRows):
         stream = enumerate(rows)
-        while group := list(itertools.islice(stream, batch_size)):
+        groups = iter(lambda: list(itertools.islice(stream, batch_size)), [])
+        for group in groups if share is None else share.of(groups):
             yield np.array([position for position, _ in group]), [row for _, row in group]
         return
     order = np.argsort(np.asarray(rows["length"][:]), kind="stable")
-    for start in range(0, len(order), batch_size):
+    starts = range(0, len(order), batch_size)
+    for start in starts if share is None else share.of(starts):
         chosen = order[start : start + batch_size]
         yield chosen, [rows[int(i)] for i in chosen]
 
@@ -126,8 +152,12 @@ def table_metrics(table: pa.Table, target: Target, head: str = "") -> dict[str, 
     table = table.filter(pc.is_valid(table[f"{prefix}{target.score_names[0]}"]))
     if head and not len(table):
         return {}
+    scores, references = scores_and_references(table, target, prefix)
+    return target.metrics(scores, references, ids=table["id"].to_pylist())
+
+
+def scores_and_references(table: pa.Table, target: Target, prefix: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """Of a table of `predict_rows`: scores (N, k), and references (N,) or, of emotions, (N, 6)."""
     scores = np.stack([table[f"{prefix}{name}"].to_numpy() for name in target.score_names], axis=1)
     references = np.stack([table[name].to_numpy() for name in reference_names(target)], axis=1)
-    if not target.of_emotions:
-        references = references[:, 0]
-    return target.metrics(scores, references, ids=table["id"].to_pylist())
+    return scores, references if target.of_emotions else references[:, 0]

@@ -11,6 +11,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
 from training.collator import MultimodalCollator
 from training.corpus import Corpus, PreparedRows, check_labels, choose_text, prepare_split
+from training.encoded_text import with_text_states
 from training.label_generation import LABEL_GENERATORS, LabelGenerator
 from training.recipe import Recipe, Stage
 from training.streaming import StreamedRows
@@ -78,16 +79,20 @@ def build_trainer(
     **keywords,
 ) -> SomeTrainer:
     """
-    The trainer of a stage: it trains on the training split and evaluates on the validation split. The model is None
-    where `keywords`, which go to the trainer, say how to make it.
+    The trainer of a stage: it trains on the training split and evaluates on the validation split, with what a text
+    encoder that is not trained gives computed before. The model is None where `keywords`, which go to the trainer, say
+    how to make it (`model_init`).
     """
-    target = recipe.target
+    target, args = recipe.target, recipe.training_arguments(stage)
+    if recipe.encoded_text != "none":
+        given = keywords["model_init"]() if model is None else model
+        splits = with_text_states(splits, given, processor, args, recipe.encoded_text)
     callbacks = list(callbacks)
     if recipe.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience, recipe.early_stopping_threshold))
     trainer = trainer_class(
         model,
-        recipe.training_arguments(stage),
+        args,
         data_collator=MultimodalCollator(processor, target, unimodal_labels=recipe.label_generation == "human"),
         train_dataset=splits["train"],
         eval_dataset=splits["valid"],

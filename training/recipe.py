@@ -18,6 +18,7 @@ from transformers import CONFIG_MAPPING, HfArgumentParser, TrainingArguments
 from configuration import CONFIG_CLASSES
 from datasets_scripts import MODALITIES, SyntheticCorpus
 from spaces.multimodal_sentiment.multimodal_sentiment import REGRESSION_CONVENTIONS, greater_is_better
+from training.encoded_text import PRECISIONS
 from training.label_generation import LABEL_GENERATORS
 from training.optimizer import PARAMETER_GROUPS
 from training.presets import PRESET_KEYS, with_preset
@@ -51,7 +52,7 @@ class Stage:
     One training of a run; see `Recipe.stages`.
 
     Attributes:
-        name: Empty for the only training of a recipe without stages.
+        name: Empty for the only training of a recipe without stages, whose `frozen` is the recipe's.
         trainable: Parts of the model that are trained, or None.
         frozen: Parts that are not, or None. With neither, all are trained.
         model: Fields of the configuration that are other ones from this stage on.
@@ -89,6 +90,10 @@ class Recipe:
             None takes the first of these that data and recipe have.
         text_encoder: Pretrained text encoder, an id on the Hub or a folder. Without it, `model.text_config` describes
             an encoder that is trained from scratch, on a vocabulary of the training split's words.
+        frozen: Parts of the model that are not trained, by the beginnings of their parameters' names ([text_encoder]),
+            but used as they are, without dropout. Of a recipe with stages each stage says it.
+        encoded_text: What a text encoder that is not trained gives is computed once and kept on disk; "float32" or
+            "float16" (half the room, rounded) is its precision. With "none" the encoder runs in every epoch.
         max_text_length: Tokens beyond which a text is cut.
         normalize: Modalities whose features are standardised by the training split's statistics.
         feature_sets: By modality, what the features are, in words, for the processor and the model card.
@@ -122,6 +127,8 @@ class Recipe:
     synthetic: dict[str, Any] | None = None
     text: str | None = None
     text_encoder: str | None = None
+    frozen: list[str] = field(default_factory=list)
+    encoded_text: str = "float32"
     max_text_length: int | None = None
     normalize: list[str] = field(default_factory=list)
     feature_sets: dict[str, str] = field(default_factory=dict)
@@ -144,6 +151,7 @@ class Recipe:
         self.training = {**TRAINING_DEFAULTS, "metric_for_best_model": target.selection, **self.training}
         self._check_choice("text", (None, "raw_text", "input_ids", "text_values"))
         self._check_choice("label_generation", ("none", "human", *LABEL_GENERATORS))
+        self._check_choice("encoded_text", (*PRECISIONS, "none"))
         if (self.data_file is None) == (self.synthetic is None):
             raise ValueError(
                 "A recipe needs data: either `data_file` (give it as --data_file FILE) or `synthetic`, not "
@@ -160,6 +168,8 @@ class Recipe:
                 check_keys("model.text_config", text_config, ["model_type", *names, *text_class.attribute_map])
         for stage in self.stage_list():
             self._check_stage(stage, target)
+        if self.stages and self.frozen:
+            raise ValueError("`frozen` is for a recipe with one training; with `stages` each stage has its own.")
         if self.stages and self.label_generation in LABEL_GENERATORS:
             raise ValueError(
                 f"`stages` and `label_generation: {self.label_generation}` exclude each other: generated labels move "
@@ -175,7 +185,7 @@ class Recipe:
     def stage_list(self) -> list[Stage]:
         """The stages; a recipe without any has one of everything, without a name."""
         if not self.stages:
-            return [Stage("", None, None, {}, dict(self.training), self.optimizer)]
+            return [Stage("", None, self.frozen or None, {}, dict(self.training), self.optimizer)]
         return [
             Stage(
                 str(stage["name"]),
@@ -341,6 +351,7 @@ class Recipe:
             mode = "max" if section.get("greater_is_better") else "min"
             section["lr_scheduler_kwargs"] = {"mode": mode, **(section.get("lr_scheduler_kwargs") or {})}
         section["remove_unused_columns"] = False
+        section["logging_nan_inf_filter"] = False  # it would look at every step's loss, and hide what stops a training
         if self.streaming:  # every process reads the stream and takes its part: ids and the like cannot be sent around
             section["accelerator_config"] = {"dispatch_batches": False, **(section.get("accelerator_config") or {})}
         parser = _TrainingParser(TrainingArguments)  # type: ignore[arg-type]

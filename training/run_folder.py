@@ -11,16 +11,18 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from safetensors.torch import load_model, save_model
+from transformers.utils import CONFIG_NAME
 
-from datasets_scripts.files import whole_file
+from datasets_scripts.files import check_writable, delete_left_over, room_for, whole_file
 from training.finished_run import PREDICTIONS_FILE, RECIPE_FILE, RESULTS_FILE, FinishedRun
-from training.label_callback import STATE_FILE
 from training.model_card import write_card
 from training.recipe import STAGES_FOLDER, Recipe, Stage, load_yaml
 from training.remote_code import write_checkpoint
 from training.run_record import without_nan, write_record
+from training.whole_checkpoints import checkpoint_is_whole
 
-TRAINER_STATE_FILE = "trainer_state.json"
+BATCH_SETTINGS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+STAGED = ".incomplete"  # the folder in which the results of a run lie until all are written
 STAGE_WEIGHTS = "model.safetensors"
 STAGE_FILE = "stage.json"
 
@@ -36,6 +38,7 @@ class RunFolder:
 
     Raises:
         FileExistsError: if the folder holds another run, or a finished one.
+        OSError: if nothing can be written there.
         ValueError: if it is to be resumed with another recipe.
     """
 
@@ -53,7 +56,9 @@ class RunFolder:
     def _check(self) -> None:
         if self.path.is_file():
             raise FileExistsError(f"--output_dir {self.path} is a file; give a folder.")
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        check_writable(self.path, "--output_dir")
+        # A run that was killed while it claimed the folder leaves nothing but a file that has no name yet.
+        if not self.path.is_dir() or all(_left_over(file) for file in self.path.iterdir()):
             return
         if (self.path / RESULTS_FILE).exists():
             raise FileExistsError(
@@ -72,19 +77,35 @@ class RunFolder:
             )
 
     def check_recipe(self) -> None:
-        """Compares the resolved recipe with that of the run to be resumed."""
+        """
+        Compares the resolved recipe with that of the run to be resumed. A step's samples may be divided into other
+        batches, as where memory ran out; the trainer compares how many they are with its checkpoint.
+        """
         known = self.path / RECIPE_FILE
         if not known.exists():
             return
-        shown = "; ".join(differences(known, self.recipe))
+        shown = "; ".join(differences(known, self.recipe, ignored_settings=BATCH_SETTINGS if self._trained() else ()))
         if shown:
             raise ValueError(
                 f"--output_dir {self.path} holds a run with another recipe ({shown}); resume with the same "
                 "recipe, or give another folder."
             )
 
+    def _trained(self) -> bool:
+        """Whether there is a checkpoint to go on with, in whichever stage the run is."""
+        return any(
+            self.checkpoint(stage) is not None
+            for stage in self.recipe.stage_list()
+            if self.stage(stage).numbers() is None
+        )
+
     def claim(self) -> None:
-        """Makes the folder and writes the resolved recipe, unless a run is resumed."""
+        """
+        Makes the folder and writes the resolved recipe, unless a run is resumed: then what it had not finished writing
+        when it was stopped is deleted.
+        """
+        for folder in (self.path, *self.path.glob(f"{STAGES_FOLDER}/*")):
+            delete_left_over(folder)
         if not (self.path / RECIPE_FILE).exists():
             with whole_file(self.path / RECIPE_FILE) as temporary:
                 temporary.write_text(self.recipe.to_yaml(), encoding="utf-8")
@@ -97,29 +118,37 @@ class RunFolder:
         """The checkpoint to go on with: the one that was named, or the newest that was written whole."""
         if self.resume is None:
             return None
-        needs_labels = self.recipe.label_generation not in ("none", "human")
         path = self.stage(stage).path
         if self.resume.lower() != "true":
-            if not checkpoint_is_whole(self.resume, needs_labels):
+            if not checkpoint_is_whole(self.resume):
                 raise ValueError(f"--resume_from_checkpoint {self.resume} is not a whole checkpoint of this run.")
             return self.resume
-        found = [file for file in path.glob("checkpoint-*") if checkpoint_is_whole(file, needs_labels)]
+        found = [file for file in path.glob("checkpoint-*") if checkpoint_is_whole(file)]
         return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
 
     def finish(self, run: FinishedRun, model) -> None:
         """
         Puts the checkpoint, its code, the predictions, the record, the model card and the results into the folder;
-        `all_results.json` comes last, and says that the run is finished.
+        `config.json`, without which nobody takes it for a model, comes when all else of that is there, and
+        `all_results.json`, which says that the run is finished, last.
+
+        Raises:
+            DiskFullError: there is no room for them; nothing of them is there then.
         """
-        staged = self.path / ".incomplete"
+        staged = self.path / STAGED
         shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir()
-        write_checkpoint(staged, model, run.processor)
-        for split, table in run.predictions.items():
-            pq.write_table(table, staged / PREDICTIONS_FILE.format(split=split))
-        write_record(staged, run.record)
-        write_card(staged, run)
-        for file in sorted(staged.iterdir()):
+        try:
+            with room_for(self.path):
+                staged.mkdir()
+                write_checkpoint(staged, model, run.processor)
+                for split, table in run.predictions.items():
+                    pq.write_table(table, staged / PREDICTIONS_FILE.format(split=split))
+                write_record(staged, run.record)
+                write_card(staged, run)
+        except OSError:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+        for file in sorted(staged.iterdir(), key=lambda file: (file.name == CONFIG_NAME, file.name)):
             file.chmod(0o644)  # some writers leave files that only their owner can read
             os.replace(file, self.path / file.name)
         staged.rmdir()
@@ -142,6 +171,7 @@ class StageFolder:
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
     def load(self, model) -> None:
+        self._delete_checkpoints()  # in case the run was stopped just then
         load_model(model, self.path / STAGE_WEIGHTS)
 
     def finish(self, model, numbers: dict[str, Any]) -> None:
@@ -149,29 +179,30 @@ class StageFolder:
             save_model(model, str(temporary))
         with whole_file(self.path / STAGE_FILE) as temporary:
             temporary.write_text(json.dumps(without_nan(numbers), indent=2) + "\n", encoding="utf-8")
+        self._delete_checkpoints()
+
+    def _delete_checkpoints(self) -> None:
         for checkpoint in self.path.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+            shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def differences(recipe_file: Path, recipe: Recipe, ignored: Sequence[str] = ()) -> list[str]:
+def _left_over(file: Path) -> bool:
+    return file.name.startswith(".") and file.name.endswith(".incomplete")
+
+
+def differences(
+    recipe_file: Path, recipe: Recipe, ignored: Sequence[str] = (), ignored_settings: Sequence[str] = ()
+) -> list[str]:
     """
-    How the recipe of a run differs from `recipe`: "key: value then, value now" for each key. A key that the file does
-    not have yet has its default.
+    How the recipe of a run differs from `recipe`: "key: value then, value now" for each key but those that are ignored,
+    in the `training` section those of `ignored_settings`. A key that the file does not have yet has its default.
     """
     before = Recipe.from_dict(load_yaml(recipe_file), str(recipe_file)).to_dict()
     now = recipe.to_dict()
+    for content in (before, now):
+        content["training"] = {k: v for k, v in content["training"].items() if k not in ignored_settings}
     return [
         f"{key}: {before.get(key)!r} then, {value!r} now"
         for key, value in now.items()
         if key not in ignored and before.get(key) != value
     ]
-
-
-def checkpoint_is_whole(path: str | Path, needs_labels: bool) -> bool:
-    """Whether a checkpoint was written to its end: the trainer's state comes last, but for the generated labels."""
-    path = Path(path)
-    try:
-        json.loads((path / TRAINER_STATE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return (path / STATE_FILE).exists() or not needs_labels

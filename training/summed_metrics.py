@@ -7,12 +7,13 @@ Each is m(sum of c): a sample has columns c, and m turns their sums into the met
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
-from training.prediction import reference_names
+from training.prediction import reference_names, scores_and_references
 from training.targets import Target
 
 SIMS_CUTS = {"acc2": (0.0,), "acc3": (-0.1, 0.1), "acc5": (-0.7, -0.1, 0.1, 0.7), "f1": (0.0,)}
@@ -33,19 +34,57 @@ class SummedMetric:
     value: Callable[[np.ndarray], np.ndarray]
 
 
-def summed_metric(name: str, target: Target) -> SummedMetric:
+def summed_metric(name: str, target: Target, origin: tuple[float, float] | None = None) -> SummedMetric:
     """
     Any metric of a target as a function of sums; on the samples as they are, it is what `Target.metrics` gives.
+
+    Args:
+        origin: Sentiments, predicted and true, that correlation's sums are taken around: the columns of samples that
+            come in several parts can then be added up. By default the means of the samples that are given.
 
     Raises:
         ValueError: if the target has no metric of that name.
     """
     if name not in target.metric_names:
         raise ValueError(f"`metric` must be one of {', '.join(target.metric_names)} for {target.name}; got {name!r}.")
-    return _emotion_metric(name, target) if target.of_emotions else _sentiment_metric(name, target)
+    return _emotion_metric(name, target) if target.of_emotions else _sentiment_metric(name, target, origin)
 
 
-def _sentiment_metric(name: str, target: Target) -> SummedMetric:
+def metrics_of_tables(tables: Iterable[pa.Table], target: Target) -> dict[str, float]:
+    """
+    What `training.prediction.table_metrics` gives of all tables together, one of which is held at a time.
+
+    Args:
+        tables: Of `predict_rows`, with references.
+        target: What was predicted.
+
+    Raises:
+        ValueError: for predictions or references that are not finite, naming the first sample, and for no tables.
+    """
+    metrics: dict[str, SummedMetric] = {}
+    sums: dict[str, np.ndarray] = {}
+    for table in tables:
+        scores, references = scores_and_references(table, target)
+        scores, references = np.asarray(scores, np.float64), np.asarray(references, np.float64)
+        finite = np.isfinite(scores).all(axis=1) & np.isfinite(references.reshape(len(table), -1)).all(axis=1)
+        if not finite.all():
+            sample = table["id"][int(np.flatnonzero(~finite)[0])].as_py()
+            raise ValueError(
+                f"Metrics need finite predictions and labels, but {int((~finite).sum())} of {len(table)} samples of a "
+                f"table have others, the first of them {sample!r}; look at the data and the checkpoint."
+            )
+        if not metrics:
+            origin = None if target.of_emotions else (target.sentiments(scores).mean(), references.mean())
+            metrics = {name: summed_metric(name, target, origin) for name in target.metric_names}
+        for name, metric in metrics.items():
+            sums[name] = sums.get(name, 0) + metric.columns(scores, references).sum(axis=0)
+    if not metrics:
+        raise ValueError("Metrics need at least one table, but none came.")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {name: float(metric.value(sums[name])) for name, metric in metrics.items()}
+
+
+def _sentiment_metric(name: str, target: Target, origin: tuple[float, float] | None) -> SummedMetric:
     sims = target.convention == "sims"
 
     def pair(scores: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +102,9 @@ def _sentiment_metric(name: str, target: Target) -> SummedMetric:
 
     def moments(scores: np.ndarray, references: np.ndarray) -> np.ndarray:
         # Correlation does not change with the origin; near the mean, squares lose the fewest digits.
-        p, y = (values - values.mean() for values in pair(scores, references))
+        p, y = pair(scores, references)
+        around = (p.mean(), y.mean()) if origin is None else origin
+        p, y = p - around[0], y - around[1]
         return np.stack([p, y, p * p, y * y, p * y, np.ones(len(y))], axis=1)
 
     def agreement(scores: np.ndarray, references: np.ndarray) -> np.ndarray:

@@ -1,10 +1,19 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
+import resource
+import sys
+from contextlib import contextmanager
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.numpy import save_file
 
-from datasets_scripts.files import whole_file
+from datasets_scripts.files import DiskFullError, check_writable, delete_left_over, disk_is_full, whole_file
 
 
 def names(folder):
@@ -76,3 +85,90 @@ def test_two_at_once_do_not_meet(tmp_path):
         first.write_text("1")
         second.write_text("2")
     assert [(tmp_path / name).read_text() for name in "ab"] == ["1", "2"]
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(DiskFullError, match=r"file could not be written .*MB are free"), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert names(tmp_path) == ["file"] and path.read_text() == "old"
+
+
+@contextmanager
+def largest_file(size):
+    """No file of this process may grow beyond a size, in bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def write_bytes(path):
+    path.write_bytes(bytes(100_000))
+
+
+def write_table(path):
+    pq.write_table(pa.table({"x": np.random.default_rng(0).random(100_000)}), path)
+
+
+def write_tensors(path):
+    save_file({"x": np.ones(100_000)}, path)
+
+
+def write_pickle(path):
+    torch.save(torch.ones(100_000), path)
+
+
+@pytest.mark.parametrize("write", [write_bytes, write_table, write_tensors, write_pickle])
+def test_whoever_finds_no_room(tmp_path, write):
+    """Four libraries, each with an error of its own."""
+    full = pytest.raises(DiskFullError, match="file could not be written")
+    with largest_file(10_000), full, whole_file(tmp_path / "file") as temporary:
+        write(temporary)
+    assert names(tmp_path) == []
+
+
+def test_an_error_that_comes_from_a_full_disk():
+    try:
+        try:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        except OSError as error:
+            raise RuntimeError("could not convert") from error
+    except RuntimeError as error:
+        assert disk_is_full(error)
+    assert not disk_is_full(OSError(errno.ENOENT, "no such file")) and not disk_is_full(None)
+
+
+def test_places_that_can_be_written_to(tmp_path):
+    for path in (tmp_path, tmp_path / "new", tmp_path / "a" / "b" / "c"):
+        check_writable(path, "--output")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file system that nobody can write to")
+def test_places_that_cannot(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match=r"--output .*file/a/b cannot be written to.*Not a directory.*another place"):
+        check_writable(tmp_path / "file" / "a" / "b", "--output")
+    with pytest.raises(OSError, match="--output /proc/new cannot be written to"):
+        check_writable("/proc/new", "--output")
+
+
+def test_a_folder_that_can_only_be_read(tmp_path, monkeypatch):
+    def refused(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    with pytest.raises(PermissionError, match=r"--output_dir .*new cannot be written to.*Permission denied"):
+        check_writable(tmp_path / "new", "--output_dir")
+
+
+def test_what_a_killed_process_left(tmp_path):
+    for name in (".a.txt.77.incomplete", "a.txt", ".incomplete", ".hidden"):
+        (tmp_path / name).write_text("x")
+    delete_left_over(tmp_path)
+    assert names(tmp_path) == [".hidden", ".incomplete", "a.txt"]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from modeling.tensor_fusion import LowRankFusion, outer_product
+import modeling.tensor_fusion
+from modeling.tensor_fusion import LowRankFusion, outer_product, outer_product_linear
 
 WIDTHS = {"text": 2, "audio": 4, "vision": 3}
 SUBSETS = [("text",), ("audio", "vision"), ("text", "audio", "vision")]
@@ -81,3 +82,34 @@ def test_low_rank_map_starts_with_xaviers_normal_weights():
     assert fusion.factors["audio"].std().item() == pytest.approx(math.sqrt(2 / (16 + 5)), rel=0.05)
     assert fusion.weight.std().item() == pytest.approx(math.sqrt(2 / (1 + 40)), rel=0.3)
     assert fusion.bias.shape == (5,) and not fusion.bias.any()
+
+
+@SUBSET
+@pytest.mark.parametrize("p", [0.0, 0.25])
+@pytest.mark.parametrize("cached", [1, 40, 2**18], ids=["an entry at a time", "some", "all at once"])
+def test_linear_map_of_the_dropped_product(modalities, p, cached, monkeypatch):
+    """Which entries are dropped is read off a map that gives them all; the rest is the formula."""
+    monkeypatch.setattr(modeling.tensor_fusion, "CACHED", cached)
+    states = tensors_of(make_states(modalities))
+    product = outer_product(states)
+    size = product.shape[1]
+    torch.manual_seed(1)
+    everything = outer_product_linear(states, torch.eye(size).double(), torch.zeros(size).double(), p)
+    kept = everything != 0
+    torch.testing.assert_close(everything, product * kept / (1 - p), rtol=0, atol=1e-12)
+    assert kept.all() if p == 0 else not kept.all()
+    weight, bias = torch.randn(2, size).double(), torch.randn(2).double()
+    weighting = torch.randn(3, 2).double()
+    found = []
+    for compute in (
+        lambda given, *layer: outer_product_linear(given, *layer, p),
+        lambda given, *layer: torch.nn.functional.linear(outer_product(given) * kept / (1 - p), *layer),
+    ):
+        leaves = {modality: state.clone().requires_grad_() for modality, state in states.items()}
+        layer = [tensor.clone().requires_grad_() for tensor in (weight, bias)]
+        torch.manual_seed(1)
+        result = compute(leaves, *layer)
+        (result * weighting).sum().backward()
+        found.append([result, *(leaf.grad for leaf in (*leaves.values(), *layer))])
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)

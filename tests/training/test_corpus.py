@@ -7,6 +7,7 @@ from configuration import TARGETS
 from datasets_scripts import SPLITS, SyntheticCorpus
 from processing import MultimodalProcessor
 from training.corpus import Corpus, keep_labelled, load_corpus, prepare_split
+from training.factory import word_tokenizer
 from training.targets import Target
 
 
@@ -105,3 +106,14 @@ def test_emotions_of_a_file(mmsa_content, mmsa_file):
     for name, rows in corpus.splits.items():
         np.testing.assert_array_equal(rows["emotions"][:], expected[name])
     assert sum("no emotion" in note for note in corpus.notes) == 3
+
+
+def test_tokens_do_not_depend_on_how_many_rows_are_tokenized_together(monkeypatch):
+    corpus = SyntheticCorpus(train=23, valid=1, test=1).build()["train"]
+    processor = MultimodalProcessor(word_tokenizer(corpus["text"][:], {}), text_input="tokens")
+    monkeypatch.setattr("training.corpus._TOKENIZED_ROWS", 5)
+    rows = prepare_split(corpus, processor, "raw_text")
+    for row in range(23):
+        assert rows[row]["input_ids"].tolist() == processor.tokenize([corpus[row]["text"]])[0]
+        assert rows[row]["length"] == len(rows[row]["input_ids"])
+    assert prepare_split(corpus, processor, None)["length"][:].tolist() == [0] * 23

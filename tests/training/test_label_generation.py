@@ -20,12 +20,14 @@ class Scripted(LabelGenerator):
 
     value = None
 
-    def generate(self, states, m_labels):
-        values = torch.full((len(m_labels),), self.value, dtype=torch.float64)
-        return {m: (values, torch.tensor(True)) for m in self.modalities}
+    kinds = {"fusion": "fusion"}
 
-    def observe(self, rows, states, present):
-        pass
+    def generate(self, states, m_labels, centres):
+        values = torch.full((len(m_labels), len(self.modalities)), self.value, dtype=torch.float64)
+        return values, torch.tensor(True)
+
+    def kind_classes(self, rows, present):
+        return torch.zeros(len(rows), 1)
 
 
 def test_momentum_weights():
@@ -36,7 +38,7 @@ def test_momentum_weights():
     for n in range(1, 16):
         generator.start_epoch(n)
         generator.value = generated[n - 1]
-        generator.update(torch.tensor([0]), {}, {"text": torch.tensor([True])})
+        generator.update(torch.tensor([0]), {"fusion": torch.zeros(1, 2)}, {"text": torch.tensor([True])})
         expected = sum(2 * i / (n * (n + 1)) * generated[i - 1] for i in range(1, n + 1))
         assert generator.labels["text"][0].item() == pytest.approx(expected, abs=1e-12)
     assert generator.labels["text"][1].item() == 0.7
@@ -46,7 +48,7 @@ def test_clipping_precedes_momentum():
     generator = Scripted(["a"], [-1.0], ("text",), (-1, 2))
     generator.start_epoch(2)
     generator.value = 50.0
-    generator.update(torch.tensor([0]), {}, {"text": torch.tensor([True])})
+    generator.update(torch.tensor([0]), {"fusion": torch.zeros(1, 2)}, {"text": torch.tensor([True])})
     assert generator.labels["text"][0].item() == pytest.approx(1.0)
 
 

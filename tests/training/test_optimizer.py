@@ -132,3 +132,22 @@ def test_torch_takes_the_groups():
         group = next((g for g in PARAMETER_GROUPS if name.startswith(g + ".")), "rest")
         step = (before[name] - parameter.detach()).abs().max().item()
         assert step == pytest.approx(SETTINGS[group]["learning_rate"], rel=0.05), name  # Adam's first step
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_fsdp_wrapped_module."])
+def test_wrapped_models_have_the_same_groups(prefix):
+    """What compiles a model, or spreads it over processes, puts a name before those of its parameters."""
+    model = make_model()
+
+    class Wrapped(nn.Module):
+        def named_parameters(self, *args, **kwargs):
+            return ((f"{prefix}{name}", parameter) for name, parameter in model.named_parameters())
+
+    def described(found):
+        return [(group["lr"], group["weight_decay"], [id(p) for p in group["params"]]) for group in found]
+
+    expected = described(parameter_groups(model, SETTINGS, 1.0, 2.0))
+    assert described(parameter_groups(Wrapped(), SETTINGS, 1.0, 2.0)) == expected
+    compiled = torch.compile(model, backend="eager")
+    assert next(name for name, _ in compiled.named_parameters()).startswith("_orig_mod.")
+    assert described(parameter_groups(compiled, SETTINGS, 1.0, 2.0)) == expected

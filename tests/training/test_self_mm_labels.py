@@ -164,11 +164,8 @@ def test_known_numbers(known_case):
     run = known_case(1.2)
     generator = run.generator
     state = {"fusion": [[0.5, 0.0]], "text": [[0.0, -1.0]]}
-    alpha_m, known = generator.spaces["fusion"].relative_distance(torch.tensor(state["fusion"]), 1e-8)
-    assert known and alpha_m.item() == pytest.approx(2.0, abs=1e-6)
-    assert generator.spaces["text"].relative_distance(torch.tensor(state["text"]), 1e-8)[0].item() == pytest.approx(
-        -2 / 3
-    )
+    alpha = generator.centres.relative_distance(torch.tensor([state["fusion"][0] + state["text"][0]]), 1e-8)
+    assert generator.centres.known.all() and alpha[0].tolist() == pytest.approx([2.0, -2 / 3], abs=1e-6)
     run.update([2], state)
     assert generator.labels["text"][2].item() == pytest.approx(-0.2222222, abs=1e-6)
 

@@ -1,106 +1,23 @@
-"""The trainer with a tiny Self-MM on a tiny synthetic corpus: steps, labels, checkpoints, two processes."""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""The trainer with a tiny Self-MM on a tiny synthetic corpus: steps, labels, checkpoints."""
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import TrainerCallback, set_seed
+from transformers import TrainerCallback
 
-from configuration import SelfMMConfig
-from datasets_scripts.synthetic import SyntheticCorpus
-from modeling import SelfMMModel
-from processing import MultimodalProcessor
-from training.collator import MultimodalCollator
-from training.corpus import prepare_split
-from training.factory import model_of_stage, word_tokenizer
+from tests.training.tiny_training import MODALITIES, TRAIN, Setting, parameters
+from training.factory import model_of_stage
 from training.label_callback import STATE_FILE
-from training.label_generation import SelfMMLabelGenerator
 from training.mapped_rows import MappedRows
 from training.prediction import predict_rows
-from training.recipe import Recipe, Stage
+from training.recipe import Stage
 from training.sampler import BucketSampler
 from training.trainer import MASKS, MultimodalTrainer, frozen_modules
-
-ROOT = Path(__file__).resolve().parents[2]
-MODALITIES = ("text", "audio", "vision")
-TRAIN = 24
-
-
-class Setting:
-    """A corpus with missing modalities, its processor, and what is built from them."""
-
-    def __init__(self):
-        corpus = SyntheticCorpus(train=TRAIN, valid=8, test=30, seed=2, missing=0.25).build()
-        tokenizer = word_tokenizer(corpus["train"]["text"][:], {})
-        self.processor = MultimodalProcessor(
-            tokenizer, text_input="tokens", audio_feature_size=8, vision_feature_size=6
-        )
-        self.splits = {name: prepare_split(rows, self.processor, "raw_text") for name, rows in corpus.items()}
-        self.collator = MultimodalCollator(self.processor)
-
-    def model(self, **fields):
-        """The same weights each time; no dropout."""
-        set_seed(0)
-        text_config = {
-            **{"model_type": "bert", "vocab_size": len(self.processor.tokenizer), "hidden_size": 16},
-            **{"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},
-            **{"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 64},
-        }
-        dropouts = {f"{task}_dropout": 0.0 for task in ("fusion", *MODALITIES)}
-        sizes = {"audio_hidden_size": 5, "vision_hidden_size": 4, "fusion_size": 8, "text_size": 6, "audio_size": 5}
-        config = {"text_config": text_config, "audio_feature_size": 8, "vision_feature_size": 6, "vision_size": 4}
-        return SelfMMModel(SelfMMConfig(**{**config, **sizes, **dropouts, **fields}))
-
-    def generator(self, tasks=MODALITIES):
-        rows = self.splits["train"]
-        return SelfMMLabelGenerator(rows["id"][:], rows["label"][:], tasks, (-3, 3))
-
-    def trainer(
-        self,
-        folder,
-        generator=None,
-        model=None,
-        optimizer=None,
-        trainer_class=MultimodalTrainer,
-        modality_dropout=0.0,
-        **training,
-    ):
-        recipe = Recipe.from_dict(
-            {
-                **{"model_type": "self_mm", "synthetic": {}},
-                "training": {
-                    **{"output_dir": str(folder), "use_cpu": True, "num_train_epochs": 3, "learning_rate": 1e-2},
-                    **{"per_device_train_batch_size": 5, "per_device_eval_batch_size": 8, "seed": 3},
-                    **{"metric_for_best_model": "loss", "load_best_model_at_end": False, "save_total_limit": None},
-                    **training,
-                },
-            }
-        )
-        return trainer_class(
-            model or self.model(),
-            recipe.training_arguments(),
-            data_collator=self.collator,
-            train_dataset=self.splits["train"],
-            eval_dataset=self.splits["valid"],
-            optimizer_settings=optimizer,
-            modality_dropout=modality_dropout,
-            label_generator=generator,
-        )
 
 
 @pytest.fixture(scope="module")
 def setting():
     return Setting()
-
-
-def parameters(model):
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
 def state_of(generator):
@@ -458,7 +375,7 @@ def test_modality_dropout_is_of_training_alone(setting, tmp_path, share):
     assert len(trainer.notes) == 3 * 5 + 3 + 4
     for _, before, after, unread in trainer.notes:
         assert not (after & ~before).any() and torch.equal(after.any(dim=1), before.any(dim=1))
-        assert unread == {"id", "references"}  # neither is an argument of forward
+        assert unread - {"share"} == {"id", "references"}  # none is an argument of forward
 
 
 def test_hidden_modalities_get_no_new_labels(setting, tmp_path):
@@ -612,134 +529,3 @@ def test_prediction_table_without_heads_and_without_labels(setting):
         table["label"].null_count == table["text_prediction"].null_count == table["vision_prediction"].null_count == 30
     )
     assert table["audio_prediction"].null_count < 30 and table["prediction"].null_count == 0
-
-
-# Two processes
-
-
-WORKER = """
-import json, sys
-from pathlib import Path
-
-import torch
-from test_trainer import MultimodalTrainer, Setting, parameters
-
-order = []
-
-
-class Noting(MultimodalTrainer):
-    def compute_loss(self, model, inputs, **kwargs):
-        if model.training:
-            order.append([self.label_generator.epoch, *inputs["id"]])
-        return super().compute_loss(model, inputs, **kwargs)
-
-
-torch.set_num_threads(1)
-job = json.loads(Path(sys.argv[1]).read_text())
-setting = Setting()
-if job["samples"]:
-    setting.splits["train"] = MappedRows(setting.splits["train"].table.select(range(job["samples"])))
-generator = setting.generator()
-trainer = setting.trainer(
-    job["folder"], generator, optimizer=job["optimizer"], trainer_class=Noting, **job["training"]
-)
-trainer.train(resume_from_checkpoint=job["training"].get("resume_from_checkpoint"))
-rank = trainer.args.process_index
-out = Path(job["out"])
-generator.save(out / f"labels-{rank}.safetensors")
-torch.save(parameters(trainer.accelerator.unwrap_model(trainer.model)), out / f"parameters-{rank}.pt")
-rates = sorted({group["lr"] for group in trainer.optimizer.param_groups})
-facts = {"order": order, "world": trainer.args.world_size, "step": trainer.state.global_step, "rates": rates}
-(out / f"facts-{rank}.json").write_text(json.dumps(facts))
-"""
-SGD = {"name": "training", "text_encoder": {"learning_rate": 0.02}}
-
-
-def launch(folder, processes, samples=0, optimizer=SGD, **training):
-    """Trains in new processes; returns, by rank, the labels' state, the parameters, and facts."""
-    out = folder / f"{processes}-{len(list(folder.iterdir()))}"
-    out.mkdir()
-    (out / "worker.py").write_text(WORKER)
-    training = {"optim": "sgd", "learning_rate": 0.02, "eval_strategy": "no", **training}
-    job = {
-        "folder": str(out / "run"),
-        "out": str(out),
-        "samples": samples,
-        "optimizer": optimizer,
-        "training": training,
-    }
-    (out / "job.json").write_text(json.dumps(job))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    environment = {
-        **os.environ,
-        **{"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)]), "OMP_NUM_THREADS": "1"},
-        **{"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
-    }
-    finished = subprocess.run(
-        [sys.executable, *(launcher if processes > 1 else []), str(out / "worker.py"), str(out / "job.json")],
-        cwd=out, env=environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return [
-        {
-            "labels": load_file(out / f"labels-{rank}.safetensors"),
-            "parameters": torch.load(out / f"parameters-{rank}.pt"),
-            **json.loads((out / f"facts-{rank}.json").read_text()),
-            "run": out / "run",
-        }
-        for rank in range(processes)
-    ]
-
-
-def assert_ranks_agree(first, second):
-    assert first["world"] == second["world"] == 2 and first["step"] == second["step"]
-    for name, value in first["labels"].items():
-        assert torch.equal(value, second["labels"][name]), name
-    for name, value in first["parameters"].items():
-        assert torch.equal(value, second["parameters"][name]), name
-
-
-@pytest.mark.slow
-def test_two_processes_equal_one(tmp_path):
-    """Batches of 4 in two processes are batches of 8 in one; all 24 samples, so that none is filled up."""
-    ranks = launch(tmp_path, 2, per_device_train_batch_size=4)
-    assert_ranks_agree(*ranks)
-    (alone,) = launch(tmp_path, 1, per_device_train_batch_size=8)
-    assert ranks[0]["step"] == alone["step"] == 9 and ranks[0]["rates"] == alone["rates"] == [0.02]
-    for a, b, whole in zip(ranks[0]["order"], ranks[1]["order"], alone["order"], strict=True):
-        assert [*a, *b[1:]] == whole
-    for name, value in alone["labels"].items():
-        torch.testing.assert_close(ranks[0]["labels"][name].double(), value.double(), rtol=0, atol=5e-3)
-    for name, value in alone["parameters"].items():
-        torch.testing.assert_close(ranks[0]["parameters"][name], value, rtol=0, atol=1e-4)
-    for m in MODALITIES:
-        shift = alone["labels"][f"labels.{m}"] - alone["labels"]["history.1"][:, MODALITIES.index(m)]
-        assert shift.abs().max() > 0.1  # there was something to agree about
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("samples", [21, 17])
-def test_two_processes_agree_where_the_last_batches_are_filled_up(tmp_path, samples):
-    settings = {"name": "training", "text_encoder": {"learning_rate": 1e-4}, "rest": {"learning_rate": 1e-3}}
-    ranks = launch(tmp_path, 2, samples, settings, per_device_train_batch_size=2, gradient_accumulation_steps=2)
-    assert_ranks_agree(*ranks)
-    assert ranks[0]["rates"] == [1e-4, 1e-3, 0.02]  # the groups go by name, whatever wraps the model
-    seen = [sample for rank in ranks for epoch, *batch in rank["order"] for sample in batch if epoch == 2]
-    assert len(set(seen)) == samples < len(seen)  # some came twice
-    assert (ranks[0]["labels"]["updated_in"] == 3).all()
-
-
-@pytest.mark.slow
-def test_two_processes_resume_within_an_epoch(tmp_path):
-    training = {"per_device_train_batch_size": 3, "save_strategy": "steps", "save_steps": 1}
-    unbroken = launch(tmp_path, 2, **training)
-    for step in (5, 8):  # 4 steps are an epoch
-        checkpoint = str(unbroken[0]["run"] / f"checkpoint-{step}")
-        resumed = launch(tmp_path, 2, **training, resume_from_checkpoint=checkpoint)
-        assert_ranks_agree(*resumed)
-        for rank in (0, 1):
-            assert resumed[rank]["order"] == unbroken[rank]["order"][step:]
-            for name, value in unbroken[rank]["labels"].items():
-                assert torch.equal(resumed[rank]["labels"][name], value), name
-            for name, value in unbroken[rank]["parameters"].items():
-                assert torch.equal(resumed[rank]["parameters"][name], value), name

@@ -1,0 +1,144 @@
+"""Checkpoints that are not whole: half written, half deleted, with no room for them; and batches that do not fit."""
+
+import errno
+import json
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import train
+from datasets_scripts.files import DiskFullError
+from tests.conftest import TINY_RECIPE, killed_run
+from training.memory import BatchMemoryError, memory_for, shapes
+from training.trainer import MultimodalTrainer
+from training.whole_checkpoints import FILES_FILE, checkpoint_is_whole
+
+STEPS = ("--eval_strategy", "steps", "--eval_steps", "2", "--save_strategy", "steps", "--save_steps", "2")
+RESUME = ("--resume_from_checkpoint", "true")
+
+
+def same_weights(folder, other):
+    ours, theirs = (load_file(one / "model.safetensors") for one in (folder, other))
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A recipe and the folder of an unbroken run."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(TINY_RECIPE))
+    train.main([str(folder / "recipe.yaml"), *STEPS, "--output_dir", str(folder / "run")])
+    return str(folder / "recipe.yaml"), folder / "run"
+
+
+def test_a_checkpoint_lists_all_of_its_files(whole, tmp_path):
+    run = whole[1]
+    checkpoints = sorted(run.glob("checkpoint-*"))
+    assert len(checkpoints) == 2  # the best and the last
+    for checkpoint in checkpoints:
+        files = json.loads((checkpoint / FILES_FILE).read_text())
+        assert files.keys() >= {"model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
+        assert files.keys() >= {"rng_state.pth", "label_generation.safetensors"}
+        assert checkpoint_is_whole(checkpoint)
+    for number, name in enumerate([*files, FILES_FILE]):
+        other = tmp_path / f"{number}"
+        shutil.copytree(checkpoint, other)
+        content = (other / name).read_bytes()
+        (other / name).write_bytes(content[:-1])
+        assert not checkpoint_is_whole(other) or name == FILES_FILE
+        (other / name).unlink()
+        assert not checkpoint_is_whole(other), name
+    assert not checkpoint_is_whole(tmp_path / "none")
+
+
+def test_a_full_disk_while_a_checkpoint_is_written(whole, tmp_path, monkeypatch):
+    recipe, unbroken = whole
+    out, save, count = tmp_path / "run", torch.save, []
+
+    def failing(content, path, *args, **kwargs):
+        count.append(path)
+        if len(count) < 8:
+            return save(content, path, *args, **kwargs)
+        with open(path, "wb") as file:
+            file.write(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . PytorchStreamWriter failed writing file data/3")
+
+    monkeypatch.setattr(torch, "save", failing)
+    with pytest.raises(DiskFullError, match=r"checkpoint-\d+ could not be written .*MB are free on its disk"):
+        train.main([recipe, *STEPS, "--output_dir", str(out)])
+    left = list(out.glob("checkpoint-*"))
+    assert left and all(checkpoint_is_whole(one) for one in left) and not (out / "config.json").exists()
+    monkeypatch.undo()
+    train.main([recipe, *STEPS, "--output_dir", str(out), *RESUME])
+    assert same_weights(out, unbroken)
+
+
+def test_a_full_disk_while_results_are_written(whole, tmp_path, monkeypatch):
+    recipe, unbroken = whole
+    out = tmp_path / "run"
+
+    def failing(table, path, *args, **kwargs):
+        path.write_bytes(b"PAR1 half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("training.run_folder.pq.write_table", failing)
+        patch.setattr("training.label_callback.pq.write_table", pq.write_table, raising=False)
+        with pytest.raises(DiskFullError, match="run could not be written"):
+            train.main([recipe, *STEPS, "--output_dir", str(out), "--label_generation", "none"])
+    assert not list(out.glob(".incomplete")) and not {"config.json", "model.safetensors"} & {
+        p.name for p in out.iterdir()
+    }
+    train.main([recipe, *STEPS, "--output_dir", str(out), "--label_generation", "none", *RESUME])
+    assert (out / "all_results.json").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), MemoryError(), None],
+    ids=["gpu", "python", "cpu"],
+)
+def test_a_batch_that_does_not_fit(error):
+    batch = {"id": ["a", "b"], "audio_values": torch.zeros(2, 50, 8), "labels": torch.zeros(2)}
+    with pytest.raises(BatchMemoryError, match="The batch: 2 samples; audio_values 50 x 8."), memory_for(batch):
+        if error is None:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        raise error
+    with pytest.raises(RuntimeError, match="^another$"), memory_for(batch):
+        raise RuntimeError("another")
+    assert shapes({"input_ids": torch.zeros(3, 7), "attention_mask": torch.zeros(3, 7)}) == "3 samples; input_ids 7"
+
+
+def test_a_run_without_enough_memory_goes_on_with_smaller_batches(whole, tmp_path, monkeypatch):
+    recipe, unbroken = whole
+    out, step = tmp_path / "run", MultimodalTrainer.compute_loss
+
+    def failing(trainer, model, inputs, *args, **kwargs):
+        if model.training and trainer.state.global_step == 9 and len(inputs["id"]) > 4:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return step(trainer, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(MultimodalTrainer, "compute_loss", failing)
+    arguments = [recipe, *STEPS, "--output_dir", str(out)]
+    with pytest.raises(BatchMemoryError, match="8 samples; input_ids"):
+        train.main(arguments)
+    half = ("--per_device_train_batch_size", "4")
+    with pytest.raises(ValueError, match="8 samples per step, but this run has 4"):
+        train.main([*arguments, *half, *RESUME])
+    train.main([*arguments, *half, "--gradient_accumulation_steps", "2", *RESUME])
+    ours, theirs = (load_file(one / "model.safetensors") for one in (out, unbroken))
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in ours)
+
+
+def test_a_resumed_epoch_logs_the_loss_of_all_of_it(whole, tmp_path, monkeypatch):
+    """Six steps an epoch, a checkpoint every two: the loss of the second epoch is logged after it was resumed."""
+    recipe, unbroken = whole
+    killed_run(monkeypatch, [recipe, *STEPS, "--output_dir", str(tmp_path / "run")], 9)
+    train.main([recipe, *STEPS, "--output_dir", str(tmp_path / "run"), *RESUME])
+    records = [json.loads((run / "training_record.json").read_text()) for run in (unbroken, tmp_path / "run")]
+    histories = [[entry["loss"] for entry in record["stages"][0]["history"]] for record in records]
+    assert histories[0] == histories[1] and sum(loss is not None for loss in histories[0]) == 2
