@@ -169,13 +169,15 @@ def measured(system: str, corpus: str, row: str, options: argparse.Namespace) ->
 
 
 def chosen_batches(corpus: str, size: int, count: int, grouped: bool) -> list[np.ndarray]:
-    """Words of each sample of some of an epoch's batches, evenly spaced by length."""
+    """Words of each sample of about so many of an epoch's batches, evenly spaced by length."""
     random = np.random.default_rng(0)
     quantiles = np.linspace(0, 1, len(WORDS[corpus]))
     words = np.interp(random.random(SAMPLES[corpus]), quantiles, WORDS[corpus]).round().astype(int)
     order = list(BucketSampler(len(words), seed=0, lengths=words if grouped else None, batch_size=size))
     full = [words[order[i : i + size]] for i in range(0, len(order) - size + 1, size)]
     full.sort(key=lambda batch: (batch.max(), batch.sum()))
+    if len(full) < 2 * count:
+        return full
     return [full[int((i + 0.5) * len(full) / count)] for i in range(count)]
 
 

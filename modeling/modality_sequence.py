@@ -33,6 +33,8 @@ class ModalitySequence(NamedTuple):
 
     def cleared(self) -> ModalitySequence:
         """The same with zeros at the steps that are not valid."""
+        if costs_nothing_to_ask(self.mask) and self.mask.all():
+            return self
         return ModalitySequence(self.values.masked_fill(~self.mask.unsqueeze(-1), 0.0), self.mask)
 
 
@@ -164,11 +166,11 @@ def resample(sequence: ModalitySequence, mask: torch.Tensor) -> ModalitySequence
     """
     # Differences of running sums cost no more than the two sequences; double precision keeps long ones exact, and a
     # step that stands for itself is taken as it is.
-    sequence = sequence.cleared()
     if costs_nothing_to_ask(mask) and torch.equal(mask.sum(dim=1), sequence.lengths):
         values = sequence.values[:, : mask.shape[1]]
         missing = mask.shape[1] - values.shape[1]
-        return ModalitySequence(torch.nn.functional.pad(values, (0, 0, 0, missing)), mask)
+        return ModalitySequence(torch.nn.functional.pad(values, (0, 0, 0, missing)), mask).cleared()
+    sequence = sequence.cleared()
     precise = torch.float32 if sequence.values.device.type == "mps" else torch.float64
     sums = torch.nn.functional.pad(sequence.values.to(precise).cumsum(dim=1), (0, 0, 1, 0))
     start, end = shares(sequence, mask)

@@ -59,21 +59,23 @@ class _LSTMSteps(torch.autograd.Function):
         hidden = gates.new_empty(rows, steps, size)
         cells, bounded = torch.empty_like(hidden), torch.empty_like(hidden)  # bounded: tanh of the cell states
         recurrent = weight.t().contiguous()
-        for step in range(steps):
-            gate, cell = gates[:, step], cells[:, step]
-            if step == 0:
-                gate.copy_(from_inputs[:, 0])
+        last_state = last_cell = None
+        by_step = (tensor.unbind(1) for tensor in (from_inputs, gates, cells, bounded, hidden))
+        for read, gate, cell, bound, state in zip(*by_step, strict=True):
+            if last_state is None:
+                gate.copy_(read)
             else:
-                torch.addmm(from_inputs[:, step], hidden[:, step - 1], recurrent, out=gate)
-            gate[:, : 2 * size].sigmoid_()
-            gate[:, 2 * size : 3 * size].tanh_()
-            gate[:, 3 * size :].sigmoid_()
+                torch.addmm(read, last_state, recurrent, out=gate)
             i, f, g, o = gate.chunk(4, dim=1)
+            gate[:, : 2 * size].sigmoid_()
+            g.tanh_()
+            o.sigmoid_()
             torch.mul(i, g, out=cell)
-            if step > 0:
-                cell.addcmul_(f, cells[:, step - 1])
-            torch.tanh(cell, out=bounded[:, step])
-            torch.mul(o, bounded[:, step], out=hidden[:, step])
+            if last_cell is not None:
+                cell.addcmul_(f, last_cell)
+            torch.tanh(cell, out=bound)
+            torch.mul(o, bound, out=state)
+            last_state, last_cell = state, cell
         ctx.save_for_backward(weight, gates, cells, bounded, hidden)
         return hidden, cells
 
@@ -81,7 +83,7 @@ class _LSTMSteps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, for_hidden, for_cells):
         weight, gates, cells, bounded, hidden = ctx.saved_tensors
-        steps, size = hidden.shape[1:]
+        size = hidden.shape[2]
         i, f, g, o = gates.chunk(4, dim=2)
         # First what a gradient of a step's cell state (of its hidden state: the last quarter) is multiplied with.
         for_gates = torch.empty_like(gates)
@@ -92,16 +94,17 @@ class _LSTMSteps(torch.autograd.Function):
         torch.mul(bounded, o * (1 - o), out=to_o)
         to_cell = o * (1 - bounded * bounded)
         later_hidden = later_cell = None
-        for step in reversed(range(steps)):
-            from_hidden = for_hidden[:, step] if later_hidden is None else for_hidden[:, step] + later_hidden
-            from_cell = torch.addcmul(for_cells[:, step], from_hidden, to_cell[:, step])
-            if later_cell is not None:
-                from_cell += later_cell
-            gate = for_gates[:, step]
-            gate[:, : 3 * size].unflatten(1, (3, size)).mul_(from_cell.unsqueeze(1))
-            gate[:, 3 * size :].mul_(from_hidden)
+        to_inner = for_gates[..., : 3 * size].unflatten(2, (3, size))
+        by_step = (tensor.unbind(1)[::-1] for tensor in (for_hidden, for_cells, to_cell, for_gates, to_inner, to_o, f))
+        for from_hidden, from_cell, bound, gate, inner, outer, forget in zip(*by_step, strict=True):
+            if later_hidden is not None:
+                from_hidden = from_hidden + later_hidden
+                from_cell = from_cell + later_cell
+            from_cell = torch.addcmul(from_cell, from_hidden, bound)
+            inner.mul_(from_cell.unsqueeze(1))
+            outer.mul_(from_hidden)
             later_hidden = gate @ weight
-            later_cell = from_cell * f[:, step]
+            later_cell = from_cell * forget
         return for_gates, for_gates.flatten(0, 1).t() @ before(hidden).flatten(0, 1)
 
 
@@ -113,18 +116,21 @@ class _GatedMemorySteps(torch.autograd.Function):
         retained, updated = torch.empty_like(memories), torch.empty_like(memories)
         width = retain_weight.shape[1]
         from_memory, retain, update = (part.t().contiguous() for part in (weight, retain_weight, update_weight))
-        for step in range(memories.shape[1]):
-            inner, memory = hidden[:, step], memories[:, step]
-            if step == 0:
-                inner.copy_(from_inputs[:, 0])
+        last = None
+        sequences = from_inputs, kept, proposals, hidden, retained, updated, memories
+        by_step = (tensor.unbind(1) for tensor in sequences)
+        for read, keep, proposal, inner, old, new, memory in zip(*by_step, strict=True):
+            if last is None:
+                inner.copy_(read)
             else:
-                torch.addmm(from_inputs[:, step], memories[:, step - 1], from_memory, out=inner)
-            inner.relu_().mul_(kept[:, step])
-            torch.addmm(retain_bias, inner[:, :width], retain, out=retained[:, step]).sigmoid_()
-            torch.addmm(update_bias, inner[:, width:], update, out=updated[:, step]).sigmoid_()
-            torch.mul(updated[:, step], proposals[:, step], out=memory)
-            if step > 0:
-                memory.addcmul_(retained[:, step], memories[:, step - 1])
+                torch.addmm(read, last, from_memory, out=inner)
+            inner.relu_().mul_(keep)
+            torch.addmm(retain_bias, inner[:, :width], retain, out=old).sigmoid_()
+            torch.addmm(update_bias, inner[:, width:], update, out=new).sigmoid_()
+            torch.mul(new, proposal, out=memory)
+            if last is not None:
+                memory.addcmul_(old, last)
+            last = memory
         weights = weight, retain_weight, update_weight
         ctx.save_for_backward(kept, proposals, *weights, hidden, memories, retained, updated)
         return memories
@@ -140,17 +146,18 @@ class _GatedMemorySteps(torch.autograd.Function):
         for_update = proposals * updated * (1 - updated)
         for_hidden = kept * (hidden > 0)
         for_proposals = torch.empty_like(memories)
-        inner = torch.empty_like(hidden[:, 0])
         later = None
-        for step in reversed(range(memories.shape[1])):
-            gradient = for_memories[:, step] if later is None else for_memories[:, step] + later
-            torch.mul(gradient, updated[:, step], out=for_proposals[:, step])
-            for_retain[:, step] *= gradient
-            for_update[:, step] *= gradient
-            torch.mm(for_retain[:, step], retain_weight, out=inner[:, :width])
-            torch.mm(for_update[:, step], update_weight, out=inner[:, width:])
-            for_hidden[:, step] *= inner
-            later = torch.addmm(gradient * retained[:, step], for_hidden[:, step], weight)
+        sequences = for_memories, retained, updated, for_proposals, for_retain, for_update, for_hidden
+        by_step = (tensor.unbind(1)[::-1] for tensor in sequences)
+        for gradient, old, new, for_proposal, to_old, to_new, to_inner in zip(*by_step, strict=True):
+            if later is not None:
+                gradient = gradient + later
+            torch.mul(gradient, new, out=for_proposal)
+            to_old.mul_(gradient)
+            to_new.mul_(gradient)
+            to_inner[:, :width].mul_(to_old @ retain_weight)
+            to_inner[:, width:].mul_(to_new @ update_weight)
+            later = torch.addmm(gradient * old, to_inner, weight)
         by_retain, by_update = (gradients.flatten(0, 1) for gradients in (for_retain, for_update))
         by_step = hidden.flatten(0, 1)
         return (
