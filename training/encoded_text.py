@@ -19,6 +19,7 @@ from datasets import Array2D, Dataset, Features, concatenate_datasets
 from datasets.features.features import Array2DExtensionType
 from transformers import TrainingArguments
 
+from datasets_scripts.builder import file_sha256
 from datasets_scripts.files import whole_file
 from training.corpus import PreparedRows
 from training.mapped_rows import MappedRows
@@ -149,9 +150,8 @@ class TextStates:
             about = json.loads(self.about.read_text(encoding="utf-8"))
             if not isinstance(about, dict) or {name: about.get(name) for name in self.key} != self.key:
                 return "is of another encoder, other texts or another precision"
-            with self.file.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != about.get("sha256"):
-                    return "is not what was written (its SHA-256 differs)"
+            if file_sha256(self.file) != about.get("sha256"):
+                return "is not what was written (its SHA-256 differs)"
         except (OSError, ValueError) as error:
             return f"cannot be read ({error})"
         return None
@@ -166,8 +166,7 @@ class TextStates:
             with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
                 for states in self._windows(model, processor, device):
                     writer.write_batch(pa.record_batch([self._column(states)], schema=schema))
-            with temporary.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = file_sha256(temporary)
         with whole_file(self.about) as temporary:
             temporary.write_text(json.dumps({**self.key, "sha256": digest}, indent=2) + "\n", encoding="utf-8")
 

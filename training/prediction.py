@@ -16,6 +16,7 @@ from datasets_scripts.extraction.share import Share
 from modeling import MultimodalOutput
 from training.collator import MultimodalCollator
 from training.corpus import PreparedRows
+from training.memory import memory_for
 from training.streaming import StreamedRows
 from training.targets import Target
 from training.trainer import MASKS
@@ -109,7 +110,7 @@ def answers(
             for name in ("id", "labels", "references"):
                 batch.pop(name, None)
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            with torch.no_grad():
+            with torch.no_grad(), memory_for(batch):
                 outputs = model(**batch)
             yield chosen, batch, outputs
     finally:

@@ -243,7 +243,7 @@ def test_nothing_is_left_of_an_interrupted_computation(setting, cache, monkeypat
         setting.encoded()
     assert not list(cache.iterdir()) and setting.model.training
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(encoded_text.hashlib, "file_digest", stop)
+        patch.setattr(encoded_text, "file_sha256", stop)
         setting.encoded()
     assert not list(cache.iterdir())
     assert len(setting.encoded()["train"]) == 48
