@@ -117,7 +117,8 @@ def check_writable(path: str | Path, option: str) -> None:
     Raises:
         OSError: it cannot; the message names `option`, which gave the path.
     """
-    place = existing_part(path)
+    path = Path(path).absolute()
+    place = existing_part(path.parent if path.is_file() else path)  # a file that is there is written anew
     try:
         with tempfile.TemporaryFile(dir=place if place.is_dir() else place / "folder"):
             pass

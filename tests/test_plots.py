@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_figures_are_closed(figure, tmp_path):
 
 
 def test_matplotlib_is_optional(monkeypatch):
-    monkeypatch.setitem(plot_labels.sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install.*plots"):
         pyplot()
 

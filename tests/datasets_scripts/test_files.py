@@ -149,6 +149,12 @@ def test_places_that_can_be_written_to(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_a_file_that_is_written_anew(tmp_path):
+    (tmp_path / "table.parquet").write_text("the last one")
+    check_writable(tmp_path / "table.parquet", "--output")
+    assert (tmp_path / "table.parquet").read_text() == "the last one" and names(tmp_path) == ["table.parquet"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a file system that nobody can write to")
 def test_places_that_cannot(tmp_path):
     (tmp_path / "file").write_text("x")
