@@ -68,6 +68,9 @@ def main(arguments: list[str]) -> dict[str, float]:
     if generator is not None:
         corpus.notes += generator.notes
     folder.check_recipe()
+    if (finished := folder.results()) is not None:
+        logger.info(f"The run in {folder.path} was finished already; nothing is left to do.")
+        return finished
     if args.should_save:
         folder.claim()
         logger.info("\n".join(corpus.notes))

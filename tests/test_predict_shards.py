@@ -267,6 +267,7 @@ def test_metrics_of_what_is_not_finite():
         metrics_of_tables([], Target("sentiment"))
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_folder(checkpoint, whole, tmp_path):
     first, second = finished(start(2, checkpoint, "--output", "out/", *SIZES, cwd=tmp_path))
     assert contents(tmp_path / "out") == contents(whole)

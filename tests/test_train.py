@@ -332,11 +332,16 @@ def test_a_folder_that_holds_another_run(tiny_recipe, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="another recipe"):
         train.main([*other, "--resume_from_checkpoint", "true"])
 
-    train.main([recipe, "--output_dir", str(tmp_path / "done"), "--num_train_epochs", "1"])
+    again = [recipe, "--output_dir", str(tmp_path / "done"), "--num_train_epochs", "1"]
+    results = train.main(again)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "done").iterdir()}
-    for resume in ([], ["--resume_from_checkpoint", "true"]):
-        with pytest.raises(FileExistsError, match="finished run"):
-            train.main([recipe, "--output_dir", str(tmp_path / "done"), "--num_train_epochs", "1", *resume])
+    with pytest.raises(FileExistsError, match="finished run"):
+        train.main(again)
+    # Whatever restarts killed runs need not know which of them had ended.
+    done = train.main([*again, "--resume_from_checkpoint", "true"])
+    assert done["test_mae"] == results["test_mae"] and done.keys() == results.keys()
+    with pytest.raises(ValueError, match="another recipe"):
+        train.main([*again[:-1], "2", "--resume_from_checkpoint", "true"])
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "done").iterdir()}
 
 

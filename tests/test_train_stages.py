@@ -235,8 +235,10 @@ def test_a_named_checkpoint_is_refused(whole, tmp_path):
 
 def test_a_finished_run_is_not_run_again(whole):
     recipe, run, *_ = whole
-    with pytest.raises(FileExistsError, match="finished run"):
-        train.main([recipe, "--output_dir", str(run), "--resume_from_checkpoint", "true"])
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    results = json.loads((run / "all_results.json").read_text())
+    assert train.main([recipe, "--output_dir", str(run), "--resume_from_checkpoint", "true"]) == results
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
 
 
 @pytest.mark.parametrize(

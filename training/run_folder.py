@@ -37,7 +37,7 @@ class RunFolder:
         resume: The value of `training.resume_from_checkpoint`: None or "false", "true", or a checkpoint's folder.
 
     Raises:
-        FileExistsError: if the folder holds another run, or a finished one.
+        FileExistsError: if the folder holds a run, finished or not, which is not to be resumed, or other files.
         OSError: if nothing can be written there.
         ValueError: if it is to be resumed with another recipe.
     """
@@ -60,7 +60,7 @@ class RunFolder:
         # A run that was killed while it claimed the folder leaves nothing but a file that has no name yet.
         if not self.path.is_dir() or all(_left_over(file) for file in self.path.iterdir()):
             return
-        if (self.path / RESULTS_FILE).exists():
+        if (self.path / RESULTS_FILE).exists() and self.resume is None:
             raise FileExistsError(
                 f"--output_dir {self.path} holds a finished run ({RESULTS_FILE} is there); give another folder, or "
                 "delete this one."
@@ -75,6 +75,11 @@ class RunFolder:
             raise FileExistsError(
                 f"--output_dir {self.path} has no {RECIPE_FILE}: there is no run in it to go on with."
             )
+
+    def results(self) -> dict[str, float] | None:
+        """Those of a run that was finished, None before."""
+        file = self.path / RESULTS_FILE
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
     def check_recipe(self) -> None:
         """

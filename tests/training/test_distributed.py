@@ -187,7 +187,7 @@ def assert_labels_moved(found):
         assert (found["generated"][f"labels.{m}"][:-1] - found["first"][:, index]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize(("strategy", "samples"), [("self_mm", 19), ("sugrm", 17)])
+@pytest.mark.parametrize(("strategy", "samples"), [("self_mm", 19), pytest.param("sugrm", 17, marks=pytest.mark.slow)])
 def test_two_processes_equal_one(tmp_path, strategy, samples):
     """
     Two processes that accumulate two batches of 2 equal one with batches of 8. The last step has 3 samples, or 1, which
