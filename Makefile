@@ -50,7 +50,7 @@ release: install
 BENCH := PYTHONPATH=$(VENV)/peer OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python
 bench: install $(VENV)/peer
 	mkdir -p runs/benchmarks
-	for name in "training_speed --rounds 1 --seconds 3 --rows here MMSA limit" label_generation inference \
+	for name in "training_speed --rounds 1 --seconds 2 --batches 4 --rows here MMSA limit" label_generation inference \
 		training_options profile_training growth; do \
 		echo "== $$name"; $(BENCH) benchmarks/$${name%% *}.py $$(echo "$$name " | cut -d" " -f2-) \
 			2>&1 | tee runs/benchmarks/$${name%% *}.txt; \
