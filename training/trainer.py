@@ -79,6 +79,7 @@ class MultimodalTrainer(Trainer):
         self.add_callback(self.kept_loss)
         self.add_callback(self.finite)
         self.add_callback(_SamplerEpoch(self))
+        self.add_callback(_WholeEpochs())
         if label_generator is not None:
             self.add_callback(LabelGenerationCallback(label_generator, self.log, true_labels))
         self.add_callback(self.checkpoints)  # the last: it says that a checkpoint is whole
@@ -267,6 +268,26 @@ def frozen_modules(model) -> list[torch.nn.Module]:
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         return [model]
     return [module for child in model.children() for module in frozen_modules(child)]
+
+
+class _WholeEpochs(TrainerCallback):
+    """
+    Puts what is due after the last step of an epoch off until its end. A checkpoint from in between would say that the
+    epoch is over, and a run that goes on with it would lack what the epoch's end logs.
+    """
+
+    def __init__(self):
+        self.evaluate = self.save = False
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.epoch is not None and state.epoch == int(state.epoch):
+            self.evaluate, self.save = control.should_evaluate, control.should_save
+            control.should_evaluate = control.should_save = False
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        control.should_evaluate |= self.evaluate
+        control.should_save |= self.save
+        self.evaluate = self.save = False
 
 
 class _SamplerEpoch(TrainerCallback):

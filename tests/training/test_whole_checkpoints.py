@@ -132,11 +132,12 @@ def test_a_run_without_enough_memory_goes_on_with_smaller_batches(whole, tmp_pat
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in ours)
 
 
-def test_a_resumed_epoch_logs_the_loss_of_all_of_it(whole, tmp_path, monkeypatch):
-    """Six steps an epoch, a checkpoint every two: the loss of the second epoch is logged after it was resumed."""
+@pytest.mark.parametrize("killed_at", [7, 9])
+def test_a_resumed_epoch_logs_the_loss_of_all_of_it(whole, tmp_path, monkeypatch, killed_at):
+    """Six steps an epoch, a checkpoint every two: resumed between the epochs, or within the second one."""
     recipe, unbroken = whole
-    killed_run(monkeypatch, [recipe, *STEPS, "--output_dir", str(tmp_path / "run")], 9)
+    killed_run(monkeypatch, [recipe, *STEPS, "--output_dir", str(tmp_path / "run")], killed_at)
     train.main([recipe, *STEPS, "--output_dir", str(tmp_path / "run"), *RESUME])
     records = [json.loads((run / "training_record.json").read_text()) for run in (unbroken, tmp_path / "run")]
     histories = [[entry["loss"] for entry in record["stages"][0]["history"]] for record in records]
-    assert histories[0] == histories[1] and sum(loss is not None for loss in histories[0]) == 2
+    assert histories[0] == histories[1] and sum(loss is not None for loss in histories[0]) == 3
