@@ -45,16 +45,17 @@ DATA ?= ../shared/data/mosi
 release: install
 	$(BIN)/python release.py --data $(DATA) $(if $(TEXT_ENCODER),--text_encoder $(TEXT_ENCODER))
 
-# All benchmarks that need no data of a corpus, in less than a quarter of an hour on two cores; the peer goes into a folder
-# of its own. What they print stays in runs/benchmarks.
+# All benchmarks that need no data of a corpus; the peer goes into a folder of its own. What they print stays in
+# runs/benchmarks. One that fails ends it.
 BENCH := PYTHONPATH=$(VENV)/peer OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python
+PRINTED := runs/benchmarks
 bench: install $(VENV)/peer
-	mkdir -p runs/benchmarks
-	for name in "training_speed --rounds 1 --seconds 2 --batches 4 --rows here MMSA limit" label_generation inference \
-		training_options profile_training growth; do \
-		echo "== $$name"; $(BENCH) benchmarks/$${name%% *}.py $$(echo "$$name " | cut -d" " -f2-) \
-			2>&1 | tee runs/benchmarks/$${name%% *}.txt; \
+	mkdir -p $(PRINTED)
+	$(BENCH) benchmarks/training_speed.py --rounds 1 --seconds 2 --batches 4 --rows here MMSA limit > $(PRINTED)/training_speed.txt
+	for name in label_generation inference training_options profile_training growth; do \
+		$(BENCH) benchmarks/$$name.py > $(PRINTED)/$$name.txt || exit 1; \
 	done
+	cat $(PRINTED)/*.txt
 
 $(VENV)/peer: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ mmsa easydict nvidia-ml-py3

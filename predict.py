@@ -25,7 +25,6 @@ the transcript; --output writes all of it as JSON.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from datasets_scripts import MODALITIES, SPLITS
 from datasets_scripts.extraction.share import Share
-from datasets_scripts.files import check_writable, whole_file
+from datasets_scripts.files import check_writable, whole_file, write_json
 from datasets_scripts.programs import run_program
 from processing import MultimodalSentimentPipeline
 from processing.pipeline_multimodal_sentiment import ANALYSIS
@@ -151,8 +150,7 @@ def predict_one(pipe: MultimodalSentimentPipeline, options: argparse.Namespace) 
     if options.output is None:
         print(answer_as_text(answer))
     else:
-        with whole_file(options.output) as temporary:
-            temporary.write_text(json.dumps(answer, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        write_json(options.output, answer)
         print(f"The answer is in {options.output}")
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch
 from datasets import disable_progress_bars
 from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
@@ -29,7 +28,7 @@ from training.finished_run import FinishedRun
 from training.global_batch import check_processes
 from training.label_callback import label_scores
 from training.prediction import own_predictions, predict_rows, table_metrics
-from training.preparation import build_label_generator, build_trainer, prepare_splits, text_of
+from training.preparation import build_label_generator, build_trainer, flush_denormals, prepare_splits, text_of
 from training.progress import EpochLine, EpochSeconds, peak_memory_mb
 from training.recipe import Recipe
 from training.run_folder import RunFolder
@@ -40,9 +39,7 @@ logger = logging.getLogger("train")
 
 
 def main(arguments: list[str]) -> dict[str, float]:
-    # Gradients vanish over long sequences, and a CPU is many times slower with denormal numbers than with zeros. Before
-    # any computation: threads take it over where they start.
-    torch.set_flush_denormal(True)
+    flush_denormals()
     recipe = Recipe.from_command_line(arguments)
     args = recipe.training_arguments()
     check_processes(args)

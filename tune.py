@@ -21,12 +21,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
 from datasets import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
 
 import modeling  # noqa: F401  (registers the architectures)
 from datasets_scripts.programs import run_program
+from training.preparation import flush_denormals
 from training.recipe import Recipe
 from training.search import Search
 from training.search_report import draw, trial_line, write_best, write_table
@@ -52,9 +52,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def main(arguments: list[str]) -> Path:
-    # Gradients vanish over long sequences, and a CPU is many times slower with denormal numbers than with zeros. Before
-    # any computation: threads take it over where they start.
-    torch.set_flush_denormal(True)
+    flush_denormals()
     options, rest = parse(arguments)
     recipe = Recipe.from_command_line(rest)
     search = Search(recipe, options.output_dir, not options.no_pruning, options.startup_trials, options.warmup_epochs)

@@ -59,9 +59,9 @@ from training.corpus import load_corpus, prepare_split  # noqa: E402
 from training.label_generation import LABEL_GENERATORS, LabelGenerator  # noqa: E402
 from training.plots import pyplot, save  # noqa: E402
 from training.sampler import BucketSampler  # noqa: E402
+from training.trainer import MASKS  # noqa: E402
 
 WIDTHS = {"text": 300, "audio": 74, "vision": 35}
-MASKS = {"text": "attention_mask", "audio": "audio_attention_mask", "vision": "vision_attention_mask"}
 ROW_WIDTHS = {"text": 8, "audio": 4, "vision": 4}
 STATE_WIDTHS = {"self_mm": {"fusion": 128, "text": 64, "audio": 16, "vision": 32}, "sugrm": dict.fromkeys(
     ("fusion", "text", "audio", "vision"), 32)}  # fmt: skip
@@ -378,7 +378,7 @@ def generator_cost(strategy: str, samples: int, folder: Path, epochs: int = 2) -
         found["a step"] = steps_of(generator, strategy) * 1000
         clock.lap()
         generator.record(epoch)
-    pq.write_table(generator.history_table(), folder / "history.parquet")
+    generator.write_history(folder / "history.parquet")
     found["the end of an epoch"] = clock.lap()
     generator.save(folder / "state.safetensors")
     found["saving its state"] = clock.lap()

@@ -43,10 +43,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import modeling  # noqa: E402, F401  (registers the architectures)
+from training.trainer import MASKS  # noqa: E402
 
 STEPS = 50
 WIDTHS = {"text": 768, "audio": 5, "vision": 20}
-MASKS = {"text": "attention_mask", "audio": "audio_attention_mask", "vision": "vision_attention_mask"}
 MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 WITH_ENCODER = ("self_mm", "misa", "mmim", "mag_bert")
 PEERS = {

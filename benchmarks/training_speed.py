@@ -44,6 +44,7 @@ sys.path.insert(0, str(ROOT))
 from modeling import MODEL_CLASSES  # noqa: E402
 from training.recipe import load_yaml  # noqa: E402
 from training.sampler import BucketSampler  # noqa: E402
+from training.trainer import MASKS  # noqa: E402
 
 # Words of an utterance: quantiles in steps of 5 %, transcripts of CMU-MOSI (2,199) and CMU-MOSEI (22,788).
 WORDS = {
@@ -58,7 +59,6 @@ WIDTHS = {
 LONGEST = {"text": 50, "audio": 500, "vision": 375}
 SECONDS_PER_WORD = 0.337
 FRAMES_PER_SECOND = {"audio": 20, "vision": 15}
-MASKS = {"text": "attention_mask", "audio": "audio_attention_mask", "vision": "vision_attention_mask"}
 WORD_ALIGNED = ("mfn", "graph_mfn")  # frames are the words
 AVERAGED = ("lmf", "tfn")  # MMSA averages audio and vision when it reads the data
 SYSTEMS = ("mult", "mfn", "graph_mfn", "lmf", "tfn")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Libraries that are not written in Python say it in words alone; PyTorch not even that, but that writing failed.
@@ -41,6 +43,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Writes JSON for people to read, too; see `whole_file`."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -165,19 +165,18 @@ class GatedMemory(nn.Module):
         weight = precise(torch.cat([gate.hidden.weight for gate in gates]))
         bias = precise(torch.cat([gate.hidden.bias for gate in gates]))
         from_inputs = linear(inputs, weight[:, : self.input_size], bias)
-        from_memory = weight[:, self.input_size :].t()
+        memory_weight = weight[:, self.input_size :]
         # Dropout of all steps at once: as many draws, of factors instead of values.
         widths = [gate.hidden.out_features for gate in gates]
         ones = [inputs.new_ones(*inputs.shape[:2], width) for width in widths]
         kept = torch.cat([gate.dropout(factors) for gate, factors in zip(gates, ones, strict=True)], dim=-1)
         outputs = [(precise(gate.output.weight), precise(gate.output.bias)) for gate in gates]
         if not torch.compiler.is_compiling():
-            memory_weight = weight[:, self.input_size :]
             return gated_memory_steps(from_inputs, kept, proposals, memory_weight, *outputs)
         retain, update = ((bias, weight.t()) for weight, bias in outputs)
         memory, memories = torch.zeros_like(proposals[:, 0]), []
         for read, keep, proposal in zip(from_inputs.unbind(1), kept.unbind(1), proposals.unbind(1), strict=True):
-            hidden = torch.addmm(read, memory, from_memory).relu() * keep
+            hidden = torch.addmm(read, memory, memory_weight.t()).relu() * keep
             for_retain, for_update = hidden.split(widths, dim=1)
             retained = torch.addmm(retain[0], for_retain, retain[1]).sigmoid() * memory
             memory = torch.addcmul(retained, torch.addmm(update[0], for_update, update[1]).sigmoid(), proposal)
@@ -207,31 +206,18 @@ class CellStateLSTM(nn.Module):
         with torch.autocast(values.device.type, enabled=False):
             weights = [precise(weight) for weight in (input_weight, hidden_weight, input_bias + hidden_bias)]
             if values.device.type == "cpu":
-                steps = states_step_by_step if torch.compiler.is_compiling() else states_by_written_gradients
-                hidden, cells = steps(precise(values), *weights)
+                steps = states_step_by_step if torch.compiler.is_compiling() else lstm_steps
+                hidden, cells = steps(linear(precise(values), weights[0], weights[2]), weights[1])
             else:
                 hidden, _ = self.lstm(values.to(input_weight.dtype))
                 cells = cells_of(precise(values), precise(hidden), *weights)
         return hidden.to(values.dtype), cells.to(values.dtype)
 
 
-def states_by_written_gradients(
-    values: torch.Tensor, input_weight: torch.Tensor, hidden_weight: torch.Tensor, bias: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Hidden and cell states (B, T, n) of an LSTM, see `lstm_steps`. Arguments are those of `cells_of`.
-    """
-    return lstm_steps(linear(values, input_weight, bias), hidden_weight)
-
-
-def states_step_by_step(
-    values: torch.Tensor, input_weight: torch.Tensor, hidden_weight: torch.Tensor, bias: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Hidden and cell states (B, T, n) of an LSTM. Arguments are those of `cells_of`.
-    """
-    from_inputs, recurrent = linear(values, input_weight, bias), hidden_weight.t()
-    hidden = cell = values.new_zeros(len(values), hidden_weight.shape[1])
+def states_step_by_step(from_inputs: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `lstm_steps` computes, in operations that a compiler reads."""
+    recurrent = weight.t()
+    hidden = cell = from_inputs.new_zeros(len(from_inputs), weight.shape[1])
     states = []
     for read in from_inputs.unbind(1):
         i, f, g, o = torch.addmm(read, hidden, recurrent).chunk(4, dim=-1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +15,7 @@ from transformers import AutoModel, AutoProcessor
 
 import modeling  # noqa: F401  (registers the architectures)
 import processing  # noqa: F401
-from datasets_scripts.files import whole_file
+from datasets_scripts.files import write_json
 from publishing.export_graph import (
     FORMATS,
     MASKS,
@@ -178,8 +177,7 @@ def _write_surroundings(folder: Path, model, processor) -> None:
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    with whole_file(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / MANIFEST, manifest)
 
 
 def _load(folder: Path) -> ExportedModel:

@@ -14,10 +14,10 @@ from torch import nn
 from modeling import MultimodalPreTrainedModel
 from modeling.modeling_multimodal import longest_input
 from publishing.exportable_layers import make_exportable
+from training.trainer import MASKS
 
 FORMATS = {"onnx": "model.onnx", "exported_program": "model.pt2"}
 OUTPUTS = ("logits", "_state", "_mask_values")  # how the names of what is exported end: predictions, and what they show
-MASKS = {"text": "attention_mask", "audio": "audio_attention_mask", "vision": "vision_attention_mask"}
 TRACED_ROWS, TRACED_STEPS = 3, 37  # of the batch that is traced; any others work in the graph
 TEXT_ENCODER = "model.text_encoder"
 

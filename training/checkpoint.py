@@ -18,6 +18,7 @@ import processing  # noqa: F401  (registers the processor)
 from datasets_scripts.builder import file_sha256
 from processing.feature_extraction import VERSIONS, difference
 from training.corpus import Corpus, load_corpus
+from training.digests import add_tensors
 from training.finished_run import RECIPE_FILE
 from training.recipe import Recipe, load_yaml
 
@@ -37,9 +38,7 @@ def load_checkpoint(folder: str):
 def checkpoint_sha256(model, processor) -> str:
     """The SHA-256 of what decides a checkpoint's predictions: weights, configuration and the processor's files."""
     found = hashlib.sha256(model.config.to_json_string().encode("utf-8"))
-    for name, tensor in model.state_dict().items():
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    add_tensors(found, model)
     with tempfile.TemporaryDirectory() as folder:
         processor.save_pretrained(folder)
         for path in sorted(file for file in Path(folder).rglob("*") if file.is_file()):

@@ -20,8 +20,9 @@ from datasets.features.features import Array2DExtensionType
 from transformers import TrainingArguments
 
 from datasets_scripts.builder import file_sha256
-from datasets_scripts.files import whole_file
+from datasets_scripts.files import whole_file, write_json
 from training.corpus import PreparedRows
+from training.digests import add_tensors
 from training.mapped_rows import MappedRows
 
 logger = logging.getLogger(__name__)
@@ -167,8 +168,7 @@ class TextStates:
                 for states in self._windows(model, processor, device):
                     writer.write_batch(pa.record_batch([self._column(states)], schema=schema))
             digest = file_sha256(temporary)
-        with whole_file(self.about) as temporary:
-            temporary.write_text(json.dumps({**self.key, "sha256": digest}, indent=2) + "\n", encoding="utf-8")
+        write_json(self.about, {**self.key, "sha256": digest})
 
     def _column(self, states: list[np.ndarray]) -> pa.Array:
         flat = np.concatenate(states)
@@ -230,9 +230,7 @@ def _weights_digest(module) -> str:
     ignored = ("_attn_implementation", "_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
     config = {name: value for name, value in module.config.to_dict().items() if name not in ignored}
     digest = hashlib.sha256(json.dumps([type(module).__name__, config], sort_keys=True, default=str).encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    add_tensors(digest, module)
     return digest.hexdigest()
 
 

@@ -280,8 +280,8 @@ class LabelGenerator(ABC):
         repeated = torch.zeros_like(rows, dtype=torch.bool)
         repeated[order[1:]] = rows[order[1:]] == rows[order[:-1]]
         rows = torch.where(repeated, spare, rows)
-        has = torch.stack([present[modality] for modality in self.modalities], dim=1) if self.modalities else None
-        counted = rows.new_zeros(len(rows), 0, dtype=torch.bool) if has is None else has & ~repeated.unsqueeze(1)
+        columns = [present[modality] & ~repeated for modality in self.modalities]
+        counted = torch.stack(columns, dim=1) if columns else repeated.new_zeros(len(rows), 0)
         if self.centres is None:
             self.centres = self._new_centres({kind: states[task].shape[1] for kind, task in self.kinds.items()})
         if self.epoch > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from transformers import TrainerCallback, TrainingArguments
 
-from datasets_scripts.files import whole_file
+from datasets_scripts.files import write_json
 
 NONFINITE_FILE = "nonfinite_loss.json"
 STEPS_BETWEEN = 64  # looks at losses, where each look makes a GPU, or other processes, wait
@@ -131,8 +130,7 @@ class FiniteLoss(TrainerCallback):
         }
         path = Path(str(args.output_dir)) / NONFINITE_FILE
         # Of several processes that had it in the same step, the last one's stays: each is written whole.
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(path, found)
         what = "The loss is" if bad else "The loss is finite, but its gradients are"
         some = ", ".join(ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
         raise NonfiniteLossError(

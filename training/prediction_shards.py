@@ -24,7 +24,7 @@ from datasets.utils import tqdm
 
 from datasets_scripts.extraction.share import Share
 from datasets_scripts.extraction.store import settings_key
-from datasets_scripts.files import whole_file
+from datasets_scripts.files import delete_left_over, whole_file, write_json
 from training.checkpoint import checkpoint_sha256
 from training.corpus import Corpus, Rows, prepare_split
 from training.prediction import predict_rows
@@ -74,7 +74,7 @@ class PredictionFolder:
         if self.work.exists() and any(self.work.iterdir()):
             self._check(self.work)
         else:
-            _write_json(self.work / MANIFEST_FILE, self.manifest)
+            write_json(self.work / MANIFEST_FILE, self.manifest)
         return False
 
     def _check(self, folder: Path) -> None:
@@ -125,11 +125,10 @@ class PredictionFolder:
         """
         if missing := self.missing():
             raise ValueError(f"{self.file(missing[0])} is gone or damaged; run the same command again to make it.")
-        for left in self.work.glob(".*.incomplete"):  # of a process that was killed while it wrote
-            left.unlink()
+        delete_left_over(self.work)
         with whole_file(self.work / CARD_FILE) as temporary:
             temporary.write_text(self._card(metrics), encoding="utf-8")
-        _write_json(self.work / MANIFEST_FILE, {**self.manifest, "metrics": metrics})
+        write_json(self.work / MANIFEST_FILE, {**self.manifest, "metrics": metrics})
         os.replace(self.work, self.path)
 
     def metrics(self) -> dict[str, float]:
@@ -221,8 +220,3 @@ def predict_shards(
 
 def _to_do(folder: PredictionFolder) -> list[int] | None:
     return None if folder.begin() else folder.missing()
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from safetensors.torch import load_model, save_model
 from transformers.utils import CONFIG_NAME
 
-from datasets_scripts.files import check_writable, delete_left_over, room_for, whole_file
+from datasets_scripts.files import check_writable, delete_left_over, room_for, whole_file, write_json
 from training.finished_run import PREDICTIONS_FILE, RECIPE_FILE, RESULTS_FILE, FinishedRun
 from training.model_card import write_card
 from training.recipe import STAGES_FOLDER, Recipe, Stage, load_yaml
@@ -157,8 +157,7 @@ class RunFolder:
             file.chmod(0o644)  # some writers leave files that only their owner can read
             os.replace(file, self.path / file.name)
         staged.rmdir()
-        with whole_file(self.path / RESULTS_FILE) as temporary:
-            temporary.write_text(json.dumps(without_nan(run.results), indent=2) + "\n", encoding="utf-8")
+        write_json(self.path / RESULTS_FILE, without_nan(run.results))
 
 
 class StageFolder:
@@ -182,8 +181,7 @@ class StageFolder:
     def finish(self, model, numbers: dict[str, Any]) -> None:
         with whole_file(self.path / STAGE_WEIGHTS) as temporary:
             save_model(model, str(temporary))
-        with whole_file(self.path / STAGE_FILE) as temporary:
-            temporary.write_text(json.dumps(without_nan(numbers), indent=2) + "\n", encoding="utf-8")
+        write_json(self.path / STAGE_FILE, without_nan(numbers))
         self._delete_checkpoints()
 
     def _delete_checkpoints(self) -> None:

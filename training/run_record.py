@@ -22,7 +22,7 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from datasets_scripts import MODALITIES
-from datasets_scripts.files import whole_file
+from datasets_scripts.files import write_json
 from training.corpus import Corpus
 from training.prediction import table_metrics
 from training.targets import Target
@@ -193,8 +193,7 @@ def unimodal_results(predictions: dict[str, pa.Table], corpus: Corpus, target: T
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """`training_record.json`; a number that is not defined is null."""
-    with whole_file(folder / RECORD_FILE) as temporary:
-        temporary.write_text(json.dumps(without_nan(record), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / RECORD_FILE, without_nan(record))
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import rotate_checkpoints
 
-from datasets_scripts.files import room_for, whole_file
+from datasets_scripts.files import room_for, write_json
 
 FILES_FILE = "checkpoint_files.json"
 
@@ -67,8 +67,7 @@ class WholeCheckpoints(TrainerCallback):
             for file in sorted(folder.rglob("*"))
             if file.is_file() and file.name != FILES_FILE
         }
-        with whole_file(folder / FILES_FILE) as temporary:
-            temporary.write_text(json.dumps(files, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / FILES_FILE, files)
         rotate_checkpoints(args.output_dir, args.save_total_limit, state.best_model_checkpoint, use_mtime=True)
 
 
