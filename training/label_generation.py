@@ -32,17 +32,32 @@ class Space:
 
     Attributes:
         features (`torch.Tensor` of shape `(N + 1, size)`): The last representation that was seen of each sample.
-        classes (`torch.Tensor` of shape `(N + 1,)`): int8: 1, -1, or 0 for a sample that counts for neither class.
+        members (`torch.Tensor` of shape `(N + 1, 2)`): Ones at members of the positive, and of the negative class.
         sums (`torch.Tensor` of shape `(2, size)`), counts (of shape `(2,)`): Over the positive and the negative class.
     """
 
     features: torch.Tensor
-    classes: torch.Tensor
+    members: torch.Tensor
     sums: torch.Tensor
     counts: torch.Tensor
 
+    @property
+    def classes(self) -> torch.Tensor:
+        """(N + 1,) int8: 1, -1, or 0 for a sample that counts for neither class."""
+        return (self.members[:, 0] - self.members[:, 1]).to(torch.int8)
+
     def state(self) -> dict[str, torch.Tensor]:
-        return vars(self).copy()
+        """What is saved, a copy."""
+        found = {"features": self.features, "classes": self.classes, "sums": self.sums, "counts": self.counts}
+        return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in found.items()}
+
+    def restore(self, state: dict[str, torch.Tensor], order: torch.Tensor) -> None:
+        """Takes what `state` gave, whose rows were in another order."""
+        classes = state["classes"][order]
+        self.features.copy_(state["features"][order])
+        self.members.copy_(torch.stack([classes > 0, classes < 0], dim=1))
+        self.sums.copy_(state["sums"])
+        self.counts.copy_(state["counts"])
 
 
 class ClassCentres:
@@ -52,8 +67,12 @@ class ClassCentres:
     2).
 
     Held as running sums: a step costs as much as its batch, whatever the size of the training split. The sums are in
-    double precision and made anew from the stored representations once per epoch. The kinds lie side by side in the
-    same tensors, since a step's time is that of its operations' number, not of their size.
+    double precision and made anew from the stored representations once per epoch.
+
+    A step's time is that of the number of its operations, not of their size. So the kinds lie side by side, a sample is
+    one row of one table (its representations, a one, and a one or zero per class: a product of the latter with the
+    former gives sums and counts), and the product is taken of every class with every kind, though only a kind's own
+    classes are of use to it.
 
     Args:
         samples (`int`): Size of the training split.
@@ -64,52 +83,57 @@ class ClassCentres:
         self.sizes = dict(sizes)
         widths = torch.tensor(list(sizes.values()))
         kinds = torch.arange(len(sizes)).repeat_interleave(widths).to(device)
-        self.kind_of_column = kinds
-        self.columns_of_kind = torch.nn.functional.one_hot(kinds, len(sizes)).to(torch.float64)
+        self.kind_of_column = kinds.expand(2, 1, -1)
+        self.share_of_column = torch.nn.functional.one_hot(kinds, len(sizes)) / widths.to(kinds.device).double()
         # One row more than samples: where duplicates of a row write to.
-        self.features = torch.zeros(samples + 1, len(kinds), device=device)
-        self.classes = torch.zeros(samples + 1, len(sizes), dtype=torch.int8, device=device)
-        self.sums = torch.zeros(2, len(kinds), dtype=torch.float64, device=device)
-        self.counts = torch.zeros(2, len(sizes), dtype=torch.float64, device=device)
+        self.width = len(kinds) + 1  # with the one that counts
+        self.table = torch.zeros(samples + 1, self.width + 2 * len(sizes), device=device)
+        self.table[:, self.width - 1] = 1.0
+        self.sums = torch.zeros(2 * len(sizes), self.width, dtype=torch.float64, device=device)
 
     @property
     def spaces(self) -> dict[str, Space]:
         """The kinds by name."""
-        features = self.features.split(list(self.sizes.values()), dim=1)
-        sums = self.sums.split(list(self.sizes.values()), dim=1)
-        parts = zip(features, self.classes.unbind(1), sums, self.counts.unbind(1), strict=True)
-        return {name: Space(*part) for name, part in zip(self.sizes, parts, strict=True)}
+        features = self.table[:, : self.width - 1].split(list(self.sizes.values()), dim=1)
+        members = self.table[:, self.width :].unflatten(1, (2, -1)).unbind(2)
+        sums = self.sums[:, :-1].split(list(self.sizes.values()), dim=1)
+        found = {}
+        for number, name in enumerate(self.sizes):
+            both = slice(number, None, len(self.sizes))
+            found[name] = Space(features[number], members[number], sums[number][both], self.sums[both, -1])
+        return found
 
-    def observe(self, rows: torch.Tensor, features: torch.Tensor, classes: torch.Tensor) -> None:
+    def observe(self, rows: torch.Tensor, features: torch.Tensor, members: torch.Tensor) -> None:
         """
         Replaces what is known of `rows`, which hold no row twice but the spare one.
 
         Args:
             features (`torch.Tensor` of shape `(B, total width)`): Representations, side by side.
-            classes (`torch.Tensor` of shape `(B, kinds)`): 1, -1 or 0.
+            members (`torch.Tensor` of shape `(B, 2 * kinds)`): Ones at members of each kind's positive class, then of
+                each kind's negative class. Rows of the spare one have none.
         """
-        features, classes = features.to(self.features.dtype), classes.to(torch.int8)
-        old, new = self._members(self.classes.index_select(0, rows)).neg_(), self._members(classes)
-        self._add(torch.cat([self.features.index_select(0, rows), features]), torch.cat([old, new], dim=1))
-        self.features.index_copy_(0, rows, features)
-        self.classes.index_copy_(0, rows, classes)
-        self.classes[-1] = 0
+        old = self.table.index_select(0, rows)
+        new = torch.cat([features.float(), torch.ones_like(members[:, :1]), members], dim=1)
+        self.table.index_copy_(0, rows, new)
+        old[:, self.width :].neg_()
+        self._add(torch.cat([old, new]))
 
     def recompute(self) -> None:
         """Makes the sums anew, in one pass over all samples."""
         self.sums.zero_()
-        self.counts.zero_()
-        for features, classes in zip(self.features[:-1].split(8192), self.classes[:-1].split(8192), strict=True):
-            self._add(features, self._members(classes))
+        for part in self.table[:-1].split(8192):
+            self._add(part)
 
     @property
     def known(self) -> torch.Tensor:
         """Whether both classes have a sample, (kinds,) bool."""
-        return (self.counts > 0).all(dim=0)
+        positive, negative = self.sums[:, -1].view(2, -1)
+        return torch.minimum(positive, negative) > 0
 
     def means(self) -> torch.Tensor:
         """Mean representations of the positive and of the negative class, side by side: (2, total width), double."""
-        return self.sums / self.counts.clamp(min=1).index_select(1, self.kind_of_column)
+        means = self.sums / self.sums[:, -1:].clamp(min=1)
+        return means.view(2, -1, self.width).gather(1, self.kind_of_column).squeeze(1)
 
     def relative_distance(self, features: torch.Tensor, epsilon: float) -> torch.Tensor:
         """
@@ -122,20 +146,14 @@ class ClassCentres:
         Returns:
             alpha (B, kinds), double precision.
         """
-        squares = (features.to(torch.float64) - self.means().unsqueeze(1)).square_()
-        to_positive, to_negative = ((squares @ self.columns_of_kind) / self.columns_of_kind.sum(dim=0)).sqrt_()
-        return (to_negative - to_positive) / (to_positive + epsilon)
+        squares = (features - self.means().unsqueeze(1)).square_()
+        to_positive, to_negative = (squares @ self.share_of_column).sqrt_()
+        return (to_negative - to_positive).div_(to_positive + epsilon)
 
-    @staticmethod
-    def _members(classes: torch.Tensor) -> torch.Tensor:
-        """From classes (B, kinds) to ones (2, B, kinds) at the members of the positive and of the negative class."""
-        return torch.stack([classes > 0, classes < 0]).to(torch.float64)
-
-    def _add(self, features: torch.Tensor, weights: torch.Tensor) -> None:
-        """Adds representations (B, total width), each class and kind with weights of its own (2, B, kinds)."""
-        weighted = weights.index_select(2, self.kind_of_column) * features.to(torch.float64)
-        self.sums += weighted.sum(dim=1)
-        self.counts += weights.sum(dim=1)
+    def _add(self, samples: torch.Tensor) -> None:
+        """Adds rows like those of the table."""
+        samples = samples.to(torch.float64)
+        self.sums.addmm_(samples[:, self.width :].t(), samples[:, : self.width])
 
 
 class LabelGenerator(ABC):
@@ -183,10 +201,11 @@ class LabelGenerator(ABC):
             self.device = torch.device("cpu")
         start = torch.as_tensor(np.asarray(labels, np.float64))
         start = torch.cat([start, start.new_zeros(1)]).to(self.device)
-        self.m_labels = start
-        self.unimodal = start.unsqueeze(1).repeat(1, len(self.modalities))
-        self.labels = dict(zip(self.modalities, self.unimodal.unbind(1), strict=True))  # its columns
-        self.updated_in = torch.zeros(len(self.ids) + 1, dtype=torch.int64, device=self.device)
+        # A row per sample: its multimodal label, its unimodal ones, and the epoch in which it was last seen.
+        self.table = start.unsqueeze(1).repeat(1, len(self.modalities) + 2)
+        self.m_labels, *unimodal, self.updated_in = self.table.unbind(1)
+        self.labels = dict(zip(self.modalities, unimodal, strict=True))
+        self.updated_in.zero_()
         self.epoch = 0
         self.centres: ClassCentres | None = None  # made when the widths of representations are known
         self.history: dict[int, torch.Tensor] = {}
@@ -226,21 +245,26 @@ class LabelGenerator(ABC):
     def generate(
         self, states: dict[str, torch.Tensor], m_labels: torch.Tensor, centres: ClassCentres
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """New values (B, modalities), and bools (modalities,) that are false where they mean nothing."""
-
-    @abstractmethod
-    def kind_classes(self, rows: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """
-        The classes (B, kinds) of rows in each kind's centres, after their labels were updated.
+        New values (B, modalities), and bools (modalities,) that are false where they mean nothing.
 
         Args:
-            present (`torch.Tensor` of shape `(B, modalities)`): Whether the sample has the modality.
+            m_labels (`torch.Tensor` of shape `(B, 1)`): The batch's multimodal labels.
         """
 
-    def classes(self, labels: torch.Tensor) -> torch.Tensor:
-        """1 for positive labels, -1 for negative ones, and 0."""
-        positive = labels >= 0 if self.zero_is_positive else labels > 0
-        return positive.to(torch.int8) - (labels < 0).to(torch.int8)
+    @abstractmethod
+    def members(self, rows: torch.Tensor, labels: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+        """
+        Ones (B, 2 * kinds) where rows are members of each kind's positive class, then of each kind's negative class.
+
+        Args:
+            labels (`torch.Tensor` of shape `(B, 1 + modalities)`): Their labels, after they were updated.
+            counted (`torch.Tensor` of shape `(B, 1 + modalities)`): Whether the sample counts, and has the modality.
+        """
+
+    def positive(self, labels: torch.Tensor) -> torch.Tensor:
+        """Whether labels count among the positive ones."""
+        return labels >= 0 if self.zero_is_positive else labels > 0
 
     def rows(self, ids: Sequence[str]) -> torch.Tensor:
         """Row numbers (B,) of samples."""
@@ -251,7 +275,7 @@ class LabelGenerator(ABC):
 
     def targets(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         """Current unimodal labels (B,) of `rows` by modality."""
-        return dict(zip(self.modalities, self.unimodal.index_select(0, rows).float().unbind(1), strict=True))
+        return dict(zip(self.modalities, self.table.index_select(0, rows).float().unbind(1)[1:-1], strict=True))
 
     def start_epoch(self, epoch: int, resumed: bool = False) -> None:
         """
@@ -275,31 +299,40 @@ class LabelGenerator(ABC):
             states (`dict`): Representations (B, d) of "fusion" and of each modality, without gradient.
             present (`dict`): By modality, (B,) bool: whether the sample has it. Without it its label stays as it is.
         """
-        spare = len(self.ids)
+        rows, every_row_counts = self._once(rows)
+        counted = torch.stack([rows < len(self.ids), *(present[m] for m in self.modalities)], dim=1)
+        if not every_row_counts:
+            counted &= counted[:, :1]
+        if self.centres is None:
+            self.centres = self._new_centres({kind: states[task].shape[1] for kind, task in self.kinds.items()})
+        samples = self.table.index_select(0, rows)
+        labels, updated_in = samples[:, :-1], samples[:, -1:]
+        if self.epoch > 1:
+            values, known = self.generate(states, labels[:, :1], self.centres)
+            if self.clip:
+                values = values.clamp(*self.label_range)
+            n, unimodal = self.epoch, labels[:, 1:]
+            new = (n - 1) / (n + 1) * unimodal + 2 / (n + 1) * values  # Self-MM, equation 9
+            changed = (updated_in < n) & counted[:, 1:] & known
+            torch.where(changed, new, unimodal, out=unimodal)
+        updated_in.fill_(self.epoch)
+        self.table.index_copy_(0, rows, samples)
+        self.centres.observe(rows, self.side_by_side(states), self.members(rows, labels, counted))
+
+    def _once(self, rows: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        """Rows whose second and later occurrences are the spare row, and whether it is known that there is none."""
+        if rows.device.type == "cpu":  # elsewhere it would have to be waited for
+            different = set(rows.tolist())
+            if len(different) == len(rows) and len(self.ids) not in different:
+                return rows, True
         order = torch.argsort(rows, stable=True)
         repeated = torch.zeros_like(rows, dtype=torch.bool)
         repeated[order[1:]] = rows[order[1:]] == rows[order[:-1]]
-        rows = torch.where(repeated, spare, rows)
-        columns = [present[modality] & ~repeated for modality in self.modalities]
-        counted = torch.stack(columns, dim=1) if columns else repeated.new_zeros(len(rows), 0)
-        if self.centres is None:
-            self.centres = self._new_centres({kind: states[task].shape[1] for kind, task in self.kinds.items()})
-        if self.epoch > 1:
-            first_time = self.updated_in.index_select(0, rows) < self.epoch
-            values, known = self.generate(states, self.m_labels.index_select(0, rows), self.centres)
-            if self.clip:
-                values = values.clamp(*self.label_range)
-            old = self.unimodal.index_select(0, rows)
-            n = self.epoch
-            new = (n - 1) / (n + 1) * old + 2 / (n + 1) * values  # Self-MM, equation 9
-            changed = known & first_time.unsqueeze(1) & counted
-            self.unimodal.index_copy_(0, rows, torch.where(changed, new, old))
-        self.updated_in.index_fill_(0, rows, self.epoch)
-        self.centres.observe(rows, self.side_by_side(states), self.kind_classes(rows, counted))
+        return torch.where(repeated, len(self.ids), rows), False
 
     def record(self, epoch: int) -> None:
         """Keeps the labels as those after `epoch`."""
-        self.history[epoch] = self.unimodal[:-1].float().cpu()
+        self.history[epoch] = self.table[:-1, 1:-1].float().cpu()
 
     def history_table(self) -> pa.Table:
         """(id, epoch, text, audio, vision); a modality without generated labels is null."""
@@ -332,12 +365,12 @@ class LabelGenerator(ABC):
 
     def save(self, path: str | Path) -> None:
         """Writes the whole state to a safetensors file."""
-        tensors = {"updated_in": self.updated_in[:-1]}
+        tensors = {"updated_in": self.updated_in[:-1].long()}
         tensors |= {f"labels.{modality}": labels[:-1] for modality, labels in self.labels.items()}
         tensors |= {f"history.{epoch}": labels for epoch, labels in self.history.items()}
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         for name, space in self.spaces.items():
             tensors |= {f"spaces.{name}.{key}": tensor for key, tensor in space.state().items()}
-        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         # Not among the metadata: the library reads no header of more than 100 MB, which five million ids would need.
         tensors["ids"] = torch.frombuffer(bytearray(json.dumps(self.ids).encode()), dtype=torch.uint8)
         metadata = {"epoch": str(self.epoch), "modalities": ",".join(self.modalities)}
@@ -377,9 +410,9 @@ class LabelGenerator(ABC):
         sizes = {name.split(".")[1]: tensors[name].shape[1] for name in features}
         self.centres = self._new_centres(sizes) if sizes else None
         for name, space in self.spaces.items():
-            for key, place in space.state().items():
-                tensor = tensors[f"spaces.{name}.{key}"]
-                place.copy_(tensor[with_spare] if key in ("features", "classes") else tensor)
+            prefix = f"spaces.{name}."
+            of_space = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            space.restore(of_space, with_spare)
 
     def _new_centres(self, sizes: dict[str, int]) -> ClassCentres:
         return ClassCentres(len(self.ids), {kind: sizes[kind] for kind in self.kinds}, self.device)
@@ -421,17 +454,13 @@ class SelfMMLabelGenerator(LabelGenerator):
     def generate(self, states, m_labels, centres):
         alpha = centres.relative_distance(self.side_by_side(states), self.EPSILON)
         alpha_m, alpha_s = alpha[:, :1], alpha[:, 1:]
-        tiny = torch.where(alpha_m < 0, -self.EPSILON, self.EPSILON)
-        divisor = torch.where(alpha_m.abs() < self.EPSILON, tiny, alpha_m)
-        m_labels = m_labels.unsqueeze(1)
-        values = m_labels * alpha_s / (2 * divisor) + (m_labels + alpha_s - alpha_m) / 2
+        divisor = alpha_m.abs().clamp_(min=self.EPSILON).copysign_(alpha_m)
+        shifts = torch.addcmul(alpha_s, m_labels, alpha_s / divisor).add_(m_labels - alpha_m)
         known = centres.known
-        return values, known[1:] & known[0]
+        return shifts.mul_(0.5), known[1:] & known[0]
 
-    def kind_classes(self, rows, present):
-        labels = [table.index_select(0, rows) for table in (self.m_labels.unsqueeze(1), self.unimodal)]
-        everyone = (rows < len(self.ids)).unsqueeze(1)
-        return self.classes(torch.cat(labels, dim=1)).masked_fill_(~torch.cat([everyone, present], dim=1), 0)
+    def members(self, rows, labels, counted):
+        return torch.cat([self.positive(labels) & counted, (labels < 0) & counted], dim=1)
 
 
 class SugrmLabelGenerator(LabelGenerator):
@@ -466,7 +495,6 @@ class SugrmLabelGenerator(LabelGenerator):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         labels = self.m_labels[:-1]
-        self.label_classes = self.classes(self.m_labels)
         self.extremes = torch.zeros(len(self.m_labels), dtype=torch.int8, device=self.device)
         by_id = torch.tensor(sorted(range(len(self.ids)), key=self.ids.__getitem__), device=self.device)
         by_label = by_id[torch.argsort(labels[by_id], stable=True)]  # ties by id, whatever the split's order
@@ -483,6 +511,9 @@ class SugrmLabelGenerator(LabelGenerator):
             self.extremes[rows] = sign
         means = [labels[self.extremes[:-1] == sign].mean() for sign in (1, -1)]
         self.label_distance = means[0] - means[1]
+        classes = self.positive(self.m_labels), self.extremes > 0, self.m_labels < 0, self.extremes < 0
+        self.all_members = torch.stack(classes, dim=1)  # they never change
+        self.all_members[-1] = False
 
     @property
     def kinds(self):
@@ -499,12 +530,11 @@ class SugrmLabelGenerator(LabelGenerator):
         magnitude = self.label_distance * torch.minimum(apart, farthest)
         magnitude = magnitude / farthest.clamp(min=torch.finfo(torch.float64).tiny)
         direction = torch.sign(positive[:, :1] * negative[:, 1:] - positive[:, 1:] * negative[:, :1])
-        values = m_labels.unsqueeze(1) + direction * magnitude
+        values = m_labels + direction * magnitude
         return values, centres.known.all().expand(len(self.modalities))
 
-    def kind_classes(self, rows, present):
-        classes = torch.stack([self.label_classes.index_select(0, rows), self.extremes.index_select(0, rows)], dim=1)
-        return classes.masked_fill_((rows == len(self.ids)).unsqueeze(1), 0)
+    def members(self, rows, labels, counted):
+        return self.all_members.index_select(0, rows)
 
 
 LABEL_GENERATORS: dict[str, type[LabelGenerator]] = {"self_mm": SelfMMLabelGenerator, "sugrm": SugrmLabelGenerator}

@@ -26,8 +26,8 @@ class Scripted(LabelGenerator):
         values = torch.full((len(m_labels), len(self.modalities)), self.value, dtype=torch.float64)
         return values, torch.tensor(True)
 
-    def kind_classes(self, rows, present):
-        return torch.zeros(len(rows), 1)
+    def members(self, rows, labels, counted):
+        return torch.zeros(len(rows), 2)
 
 
 def test_momentum_weights():
