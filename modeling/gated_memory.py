@@ -10,14 +10,10 @@ from configuration.configuration_graph_mfn import GraphMfnConfig
 from configuration.configuration_mfn import MfnConfig
 from modeling.alignment import word_aligned
 from modeling.dropout import Dropout
-from modeling.modality_sequence import ModalitySequence, any_valid, last_valid_state
+from modeling.modality_sequence import ModalitySequence, any_valid
 from modeling.precision import precise
-from modeling.recurrent_steps import before, gated_memory_steps, lstm_steps
-
-
-def with_previous(states: torch.Tensor) -> torch.Tensor:
-    """[s_{t-1}; s_t] at each step, s_0 being zeros: from (B, T, d) to (B, T, 2 d)."""
-    return torch.cat([before(states), states], dim=-1)
+from modeling.recurrent_steps import gated_memory_steps, lstm_steps
+from modeling.valid_steps import PaddedSteps, StepRows, ValidSteps, before, steps_of
 
 
 class TwoLayers(nn.Module):
@@ -55,14 +51,10 @@ class MemoryFusion(nn.Module):
     def forward(self, sequences: dict[str, ModalitySequence]) -> torch.Tensor:
         """From one sequence per modality to the hidden states and the memory after the last valid step (B, size)."""
         aligned = word_aligned(sequences)
-        hidden, cells = self.lstms(aligned)
-        return final_state(aligned, hidden, self.memory(self.attention(cells)))
-
-
-def final_state(sequences: dict[str, ModalitySequence], *states: torch.Tensor) -> torch.Tensor:
-    """States (B, T, d) side by side at the last step at which the sample has any of the modalities; zeros without."""
-    mask = any_valid(sequences.values())
-    return last_valid_state(ModalitySequence(torch.cat(states, dim=-1), mask))
+        steps = steps_of(any_valid(aligned.values()))
+        hidden, cells = self.lstms(aligned, steps)
+        memories = self.memory(self.attention(steps.with_previous(cells)), steps)
+        return torch.cat([steps.last(hidden), steps.last(memories)], dim=-1)
 
 
 class SystemOfLSTMs(nn.Module):
@@ -79,17 +71,17 @@ class SystemOfLSTMs(nn.Module):
         self.lstms = nn.ModuleDict({m: CellStateLSTM(width, hidden_sizes[m]) for m, width in input_sizes.items()})
         self.output_size = sum(hidden_sizes[m] for m in input_sizes)
 
-    def forward(self, sequences: dict[str, ModalitySequence]) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, sequences: dict[str, ModalitySequence], steps: PaddedSteps) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        From sequences at common, left-aligned steps to the hidden and the cell states of all modalities, side by side:
-        (B, T, output_size) each. Those of a modality that a sample lacks, and of steps that are not valid, are zeros.
+        From sequences (B, T, d) at common, left-aligned steps to the hidden and the cell states of all modalities, side
+        by side: (steps, output_size) each. Those of a modality that a sample lacks, and of steps that are not valid,
+        are zeros.
         """
         hidden: list[torch.Tensor] = []
         cells: list[torch.Tensor] = []
         for modality, lstm in self.lstms.items():
-            values, mask = sequences[modality]
-            for found, states in zip((hidden, cells), lstm(values), strict=True):
-                found.append(ModalitySequence(states, mask).cleared().values)
+            for found, states in zip((hidden, cells), lstm(steps.take(sequences[modality].values), steps), strict=True):
+                found.append(steps.cleared(states, sequences[modality].mask))
         return torch.cat(hidden, dim=-1), torch.cat(cells, dim=-1)
 
 
@@ -107,9 +99,8 @@ class DeltaMemoryAttention(nn.Module):
         super().__init__()
         self.scores = TwoLayers(2 * size, hidden_size, 2 * size, dropout)
 
-    def forward(self, cells: torch.Tensor) -> torch.Tensor:
-        """From cell states (B, T, size) to what is attended to (B, T, 2 size)."""
-        window = with_previous(cells)
+    def forward(self, window: torch.Tensor) -> torch.Tensor:
+        """From c (steps, 2 size) to what is attended to."""
         return self.scores(window).float().softmax(dim=-1).to(window.dtype) * window
 
 
@@ -154,13 +145,13 @@ class GatedMemory(nn.Module):
             (config.update_size, config.update_dropout),
         )
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """From x (B, T, input_size) to the memory after each step (B, T, memory_size)."""
+    def forward(self, inputs: torch.Tensor, steps: PaddedSteps) -> torch.Tensor:
+        """From x (steps, input_size) to the memory after each step (steps, memory_size)."""
         proposals = self.proposal(inputs).tanh()
         with torch.autocast(inputs.device.type, enabled=False):
-            return self._memories(precise(inputs), precise(proposals)).to(inputs.dtype)
+            return self._memories(precise(inputs), precise(proposals), steps).to(inputs.dtype)
 
-    def _memories(self, inputs: torch.Tensor, proposals: torch.Tensor) -> torch.Tensor:
+    def _memories(self, inputs: torch.Tensor, proposals: torch.Tensor, steps: PaddedSteps) -> torch.Tensor:
         gates = (self.retain, self.update)
         weight = precise(torch.cat([gate.hidden.weight for gate in gates]))
         bias = precise(torch.cat([gate.hidden.bias for gate in gates]))
@@ -168,11 +159,17 @@ class GatedMemory(nn.Module):
         memory_weight = weight[:, self.input_size :]
         # Dropout of all steps at once: as many draws, of factors instead of values.
         widths = [gate.hidden.out_features for gate in gates]
-        ones = [inputs.new_ones(*inputs.shape[:2], width) for width in widths]
+        ones = [inputs.new_ones(*inputs.shape[:-1], width) for width in widths]
         kept = torch.cat([gate.dropout(factors) for gate, factors in zip(gates, ones, strict=True)], dim=-1)
         outputs = [(precise(gate.output.weight), precise(gate.output.bias)) for gate in gates]
+        if isinstance(steps, ValidSteps):
+            return gated_memory_steps(from_inputs, kept, proposals, memory_weight, outputs[0], outputs[1], steps.rows)
         if not torch.compiler.is_compiling():
-            return gated_memory_steps(from_inputs, kept, proposals, memory_weight, *outputs)
+            count, length = inputs.shape[:2]
+            rows = StepRows.of_equal_length(count, length, inputs.device)
+            read, keep, proposed = (one.transpose(0, 1).flatten(0, 1) for one in (from_inputs, kept, proposals))
+            found = gated_memory_steps(read, keep, proposed, memory_weight, outputs[0], outputs[1], rows)
+            return found.unflatten(0, (length, count)).transpose(0, 1)
         retain, update = ((bias, weight.t()) for weight, bias in outputs)
         memory, memories = torch.zeros_like(proposals[:, 0]), []
         for read, keep, proposal in zip(from_inputs.unbind(1), kept.unbind(1), proposals.unbind(1), strict=True):
@@ -188,8 +185,9 @@ class CellStateLSTM(nn.Module):
     """
     A one-directional, one-layer LSTM that gives its cell states at all steps, which `torch.nn.LSTM` keeps to itself.
 
-    On a CPU, where `torch.nn.LSTM` is no faster than its steps, these are taken here, after one product of all inputs.
-    Elsewhere its fused kernel gives the hidden states, and the cell states follow from them, all steps at once.
+    On a CPU, where `torch.nn.LSTM` is no faster than its steps, these are taken here, the valid ones alone, after one
+    product of all inputs. Elsewhere its fused kernel gives the hidden states, and the cell states follow from them, all
+    steps at once.
 
     Args:
         input_size (`int`): Features per step.
@@ -200,14 +198,15 @@ class CellStateLSTM(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
 
-    def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """From left-aligned values (B, T, input_size) to hidden and cell states, (B, T, hidden_size) each."""
+    def forward(self, values: torch.Tensor, steps: PaddedSteps) -> tuple[torch.Tensor, torch.Tensor]:
+        """From values (steps, input_size) to hidden and cell states, (steps, hidden_size) each."""
         input_weight, hidden_weight, input_bias, hidden_bias = self.lstm.all_weights[0]
         with torch.autocast(values.device.type, enabled=False):
             weights = [precise(weight) for weight in (input_weight, hidden_weight, input_bias + hidden_bias)]
-            if values.device.type == "cpu":
-                steps = states_step_by_step if torch.compiler.is_compiling() else lstm_steps
-                hidden, cells = steps(linear(precise(values), weights[0], weights[2]), weights[1])
+            if isinstance(steps, ValidSteps):
+                hidden, cells = lstm_steps(linear(precise(values), weights[0], weights[2]), weights[1], steps.rows)
+            elif values.device.type == "cpu":
+                hidden, cells = states_step_by_step(linear(precise(values), weights[0], weights[2]), weights[1])
             else:
                 hidden, _ = self.lstm(values.to(input_weight.dtype))
                 cells = cells_of(precise(values), precise(hidden), *weights)

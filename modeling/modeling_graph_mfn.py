@@ -8,9 +8,10 @@ from torch import nn
 
 from configuration.configuration_graph_mfn import GraphMfnConfig
 from modeling.alignment import word_aligned
-from modeling.gated_memory import GatedMemory, TwoLayers, final_state, with_previous
-from modeling.modality_sequence import ModalitySequence
+from modeling.gated_memory import GatedMemory, TwoLayers
+from modeling.modality_sequence import ModalitySequence, any_valid
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
+from modeling.valid_steps import steps_of
 
 
 @dataclass
@@ -20,7 +21,8 @@ class GraphMfnOutput(MultimodalOutput):
 
     Args:
         efficacies (`torch.Tensor` of shape `(B, T, edges)`):
-            How strong each edge of the graph is at each step, in the order of `DynamicFusionGraph.edges`.
+            How strong each edge of the graph is at each step, in the order of `DynamicFusionGraph.edges`; of no meaning
+            at steps that the sample does not have.
     """
 
     efficacies: torch.Tensor | None = None
@@ -58,14 +60,17 @@ class GraphMfnModel(MultimodalPreTrainedModel):
     def predict(self, sequences: dict[str, ModalitySequence], labels: torch.Tensor | None = None) -> GraphMfnOutput:
         """See the base class."""
         aligned = word_aligned(sequences)
-        hidden, vertices = {}, {}
+        steps = steps_of(any_valid(aligned.values()))
+        final, vertices = [], {}
         for modality, lstm in self.lstms.items():
             values, mask = aligned[modality]
-            hidden[modality] = ModalitySequence(lstm(values)[0], mask).cleared().values
-            vertex = torch.relu(self.vertices[modality](with_previous(hidden[modality])))
-            vertices[modality] = ModalitySequence(vertex, mask).cleared().values
+            hidden = steps.cleared(steps.take(lstm(values)[0]), mask)
+            vertex = torch.relu(self.vertices[modality](steps.with_previous(hidden)))
+            vertices[modality] = steps.cleared(vertex, mask)
+            final.append(steps.last(hidden))
         fused, efficacies = self.graph(vertices)
-        state = final_state(aligned, *hidden.values(), self.memory(fused))
+        state = torch.cat([*final, steps.last(self.memory(fused, steps))], dim=-1)
+        efficacies = steps.restore(efficacies)
         logits = self.output(state)
         loss = None if labels is None else self.prediction_loss(logits, labels)
         return GraphMfnOutput(loss=loss, logits=logits, fusion_state=state, efficacies=efficacies)
@@ -112,7 +117,7 @@ class DynamicFusionGraph(nn.Module):
         self.efficacies = nn.Sequential(*network(sum(sizes.values())), nn.Linear(node_size, len(self.edges)))
 
     def forward(self, vertices: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """From the modalities' own vertices (B, T, size) to tau (B, T, node_size) and efficacies (B, T, edges)."""
+        """From the modalities' own vertices (steps, size) to tau (steps, node_size) and efficacies (steps, edges)."""
         efficacies = self.efficacies(torch.cat(list(vertices.values()), dim=-1))
         strength = dict(zip(self.edges, efficacies.split(1, dim=-1), strict=True))
         found = dict(vertices)

@@ -10,6 +10,7 @@ from torch._higher_order_ops.scan import scan
 from torch.nn.functional import linear
 
 from modeling.gated_memory import CellStateLSTM, GatedMemory
+from modeling.valid_steps import PaddedSteps
 
 
 def make_exportable(model: nn.Module, onnx: bool) -> nn.Module:
@@ -90,8 +91,8 @@ class _ScannedLSTM(nn.Module):
         self.register_buffer("hidden_weight", hidden_weight)
         self.register_buffer("bias", input_bias + hidden_bias)
 
-    def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """From (B, T, input_size) to (B, T, hidden_size) each."""
+    def forward(self, values: torch.Tensor, steps: PaddedSteps | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """From (B, T, input_size) to (B, T, hidden_size) each, of all steps."""
         recurrent = self.hidden_weight.t()
 
         def step(state: tuple[torch.Tensor, torch.Tensor], read: torch.Tensor):
@@ -114,8 +115,8 @@ class _ScannedMemory(nn.Module):
         super().__init__()
         self.memory = memory
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """From x (B, T, input_size) to the memory after each step (B, T, memory_size)."""
+    def forward(self, inputs: torch.Tensor, steps: PaddedSteps) -> torch.Tensor:
+        """From x (B, T, input_size) to the memory after each of all steps (B, T, memory_size)."""
         proposals = self.memory.proposal(inputs).tanh()
         retain, update = self.memory.retain, self.memory.update
         width = inputs.shape[2]

@@ -13,9 +13,26 @@ from modeling.gated_memory import (
     SystemOfLSTMs,
     cells_of,
     linear_recurrence,
-    with_previous,
 )
 from modeling.modality_sequence import ModalitySequence
+from modeling.valid_steps import PaddedSteps, ValidSteps
+
+EITHER = pytest.mark.parametrize("kind", [PaddedSteps, ValidSteps])
+
+
+def left_aligned(lengths):
+    return torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
+
+
+def all_valid(values):
+    return ValidSteps(torch.ones(values.shape[:2], dtype=torch.bool))
+
+
+def at_all_steps(module, values):
+    """What a module of steps gives for values (B, T, d) that all are valid, (B, T, n) or several of them."""
+    steps = all_valid(values)
+    found = module(steps.take(values), steps)
+    return steps.restore(found) if isinstance(found, torch.Tensor) else [steps.restore(one) for one in found]
 
 
 def sigmoid(x):
@@ -70,7 +87,7 @@ def fused(lstm, values):
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_cell_states(lstm, steps):
     values = torch.randn(5, steps, 4, dtype=torch.float64)
-    for hidden, cells in (lstm(values), fused(lstm, values)):
+    for hidden, cells in (at_all_steps(lstm, values), fused(lstm, values)):
         for row in range(5):
             expected = lstm_states(lstm, values[row].numpy())
             np.testing.assert_allclose(hidden[row].detach(), expected[0], atol=1e-12)
@@ -80,10 +97,10 @@ def test_cell_states(lstm, steps):
 def test_gradients_of_the_cell_states(lstm):
     """Of the input and of all weights, against finite differences and against PyTorch's own LSTM."""
     values = torch.randn(2, 4, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda values, *weights: lstm(values), (values, *lstm.parameters()))
+    assert torch.autograd.gradcheck(lambda values, *_: tuple(at_all_steps(lstm, values)), (values, *lstm.parameters()))
     weights = torch.randn(2, 2, 4, 3, dtype=torch.float64)
     gradients = []
-    for hidden, cells in (lstm(values), fused(lstm, values)):
+    for hidden, cells in (at_all_steps(lstm, values), fused(lstm, values)):
         loss = (weights[0] * hidden + weights[1] * cells).sum()
         gradients.append(torch.autograd.grad(loss, (values, *lstm.parameters())))
     torch.testing.assert_close(*gradients)
@@ -91,7 +108,7 @@ def test_gradients_of_the_cell_states(lstm):
 
 def test_raw_features_cost_no_gradient(lstm):
     values = torch.randn(2, 4, 4, dtype=torch.float64)
-    lstm(values)[1].sum().backward()
+    at_all_steps(lstm, values)[1].sum().backward()
     assert values.grad is None and all(parameter.grad.abs().sum() > 0 for parameter in lstm.parameters())
 
 
@@ -105,15 +122,12 @@ def test_linear_recurrence(steps):
     torch.testing.assert_close(linear_recurrence(factors, terms), torch.stack(expected, dim=1))
 
 
-def test_with_previous():
-    states = torch.arange(1.0, 7.0).view(1, 3, 2)
-    assert with_previous(states).tolist() == [[[0, 0, 1, 2], [1, 2, 3, 4], [3, 4, 5, 6]]]
-
-
-def test_attention():
+@EITHER
+def test_attention(kind):
     torch.manual_seed(0)
     module, cells = DeltaMemoryAttention(3, 4, 0.5).double().eval(), torch.randn(2, 4, 3, dtype=torch.float64)
-    found = module(cells).detach().numpy()
+    steps = kind(torch.ones(2, 4, dtype=torch.bool))
+    found = steps.restore(module(steps.with_previous(steps.take(cells)))).detach().numpy()
     for row in range(2):
         for t in range(4):
             window = np.concatenate([cells[row, t - 1] if t else np.zeros(3), cells[row, t]])
@@ -126,18 +140,22 @@ def make_memory(dropout=0.0):
     return GatedMemory(5, 3, (4, 0.0), (6, dropout), (7, dropout)).double()
 
 
-def test_memory():
-    module, inputs = make_memory(0.5).eval(), torch.randn(2, 6, 5, dtype=torch.float64)
-    found = module(inputs).detach().numpy()
-    for row in range(2):
-        np.testing.assert_allclose(found[row], memories(module, inputs[row].numpy()), atol=1e-12)
+@EITHER
+def test_memory(kind):
+    module, inputs = make_memory(0.5).eval(), torch.randn(3, 6, 5, dtype=torch.float64)
+    lengths = [4, 6, 2]
+    steps = kind(left_aligned(lengths))
+    found = steps.restore(module(steps.take(inputs), steps)).detach().numpy()
+    for row, length in enumerate(lengths):
+        expected = memories(module, inputs[row].numpy())
+        np.testing.assert_allclose(found[row, :length], expected[:length], atol=1e-12)
 
 
 def test_dropout_of_the_gates():
     """With practically everything dropped, a gate is what its last bias makes of it."""
     module, inputs = make_memory(1 - 1e-9).train(), torch.randn(2, 3, 5, dtype=torch.float64)
     gates = [sigmoid(gate.output.bias.detach().numpy()) for gate in (module.retain, module.update)]
-    found = module(inputs).detach().numpy()
+    found = at_all_steps(module, inputs).detach().numpy()
     for row in range(2):
         memory = 0
         for t in range(3):
@@ -156,13 +174,14 @@ def test_dropout_differs_from_step_to_step_and_keeps_the_mean():
     torch.nn.init.constant_(module.proposal.output.bias, 50.0)  # tanh is one
     for layer in (module.proposal.output, module.update.output):
         torch.nn.init.zeros_(layer.weight)
-    found = module.train()(torch.zeros(1, 200, 1))[0, :, 0].double()
+    found = at_all_steps(module.train(), torch.zeros(1, 200, 1))[0, :, 0].double()
     retained = (found[1:] - 1) / found[:-1]
     logits = torch.log(retained / (1 - retained))
     assert logits.std() > 0.02 and abs(logits.mean() - 1) < 0.02
 
 
-def test_missing_modality_has_no_states():
+@EITHER
+def test_missing_modality_has_no_states(kind):
     torch.manual_seed(0)
     module = SystemOfLSTMs({"text": 4, "audio": 2}, {"text": 3, "audio": 2})
     mask = torch.tensor([[True, True], [True, False]])
@@ -170,7 +189,8 @@ def test_missing_modality_has_no_states():
         "text": ModalitySequence(torch.randn(2, 2, 4), mask),
         "audio": ModalitySequence(torch.zeros(2, 2, 2), mask & torch.tensor([[True], [False]])),
     }
-    hidden, cells = module(sequences)
+    steps = kind(mask)
+    hidden, cells = (steps.restore(states) for states in module(sequences, steps))
     for states in (hidden, cells):
         assert states.shape == (2, 2, 5)
         assert states[1, 0, :3].abs().min() > 0 and (states[1, 0, 3:] == 0).all() and (states[1, 1] == 0).all()
@@ -182,6 +202,6 @@ def test_many_steps_keep_their_precision(dtype):
     torch.manual_seed(0)
     module = CellStateLSTM(4, 3).to(dtype)
     values = torch.randn(2, 200, 4).to(dtype)
-    cells, exact = module(values)[1], copy.deepcopy(module).double()(values.double())[1]
+    cells, exact = at_all_steps(module, values)[1], at_all_steps(copy.deepcopy(module).double(), values.double())[1]
     assert cells.dtype == dtype
     torch.testing.assert_close(cells.double(), exact, atol=1e-2 if dtype == torch.bfloat16 else 1e-5, rtol=1e-2)
