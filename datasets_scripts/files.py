@@ -85,8 +85,8 @@ def new_folder(path: str | Path | None, option: str = "") -> Iterator[Path]:
 
 
 def delete_left_over(folder: str | Path) -> None:
-    """Deletes what `whole_file` leaves in a folder when its process is killed. Nobody may be writing there."""
-    for file in Path(folder).glob(".*.incomplete"):
+    """Deletes what `whole_file` leaves below a folder when its process is killed. Nobody may be writing there."""
+    for file in Path(folder).rglob(".*.incomplete"):
         file.unlink(missing_ok=True)
 
 

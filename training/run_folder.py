@@ -109,8 +109,7 @@ class RunFolder:
         Makes the folder and writes the resolved recipe, unless a run is resumed: then what it had not finished writing
         when it was stopped is deleted.
         """
-        for folder in (self.path, *self.path.glob(f"{STAGES_FOLDER}/*")):
-            delete_left_over(folder)
+        delete_left_over(self.path)
         if not (self.path / RECIPE_FILE).exists():
             with whole_file(self.path / RECIPE_FILE) as temporary:
                 temporary.write_text(self.recipe.to_yaml(), encoding="utf-8")

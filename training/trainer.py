@@ -60,6 +60,8 @@ class MultimodalTrainer(Trainer):
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
+        # Set by the trainer, and of no meaning for these models: a checkpoint would tell whether it was trained here.
+        vars(self.model.config).pop("use_cache", None)
         if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and not self.is_fsdp_enabled:
             raise ValueError(
                 "The launcher's configuration asks for FSDP, but Accelerate shards models in several processes on GPUs "

@@ -174,7 +174,10 @@ def test_a_folder_that_can_only_be_read(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_process_left(tmp_path):
-    for name in (".a.txt.77.incomplete", "a.txt", ".incomplete", ".hidden"):
-        (tmp_path / name).write_text("x")
+    for folder in (tmp_path, tmp_path / "checkpoint-3"):
+        folder.mkdir(exist_ok=True)
+        for name in (".a.txt.77.incomplete", "a.txt", ".incomplete", ".hidden"):
+            (folder / name).write_text("x")
     delete_left_over(tmp_path)
-    assert names(tmp_path) == [".hidden", ".incomplete", "a.txt"]
+    assert names(tmp_path) == [".hidden", ".incomplete", "a.txt", "checkpoint-3"]
+    assert names(tmp_path / "checkpoint-3") == [".hidden", ".incomplete", "a.txt"]

@@ -529,3 +529,10 @@ def test_prediction_table_without_heads_and_without_labels(setting):
         table["label"].null_count == table["text_prediction"].null_count == table["vision_prediction"].null_count == 30
     )
     assert table["audio_prediction"].null_count < 30 and table["prediction"].null_count == 0
+
+
+def test_training_leaves_no_trace_in_the_configuration(setting, tmp_path):
+    """A stage that was finished before is loaded, not trained: its checkpoint would be another."""
+    trainer = setting.trainer(tmp_path, setting.generator(), **{"max_steps": 1, "save_strategy": "no"})
+    trainer.train()
+    assert trainer.model.config.to_dict() == setting.model().config.to_dict()
