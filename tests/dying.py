@@ -103,9 +103,7 @@ class Counter:
         if not within and not any(path.startswith(self.folder) for path in paths):
             return
         self.count += 1
-        if self.count == self.operation:
-            if self.delay:
-                signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process wherever it is
-                signal.setitimer(signal.ITIMER_REAL, self.delay)
-            else:
-                os.killpg(0, signal.SIGKILL)
+        # Another process waits, since this one, which may be one of several, goes on.
+        if self.count == self.operation and (not self.delay or os.fork() == 0):
+            time.sleep(self.delay)
+            os.killpg(0, signal.SIGKILL)

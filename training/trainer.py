@@ -60,19 +60,20 @@ class MultimodalTrainer(Trainer):
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        # Set by the trainer, and of no meaning for these models: a checkpoint would tell whether it was trained here.
-        vars(self.model.config).pop("use_cache", None)
         if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and not self.is_fsdp_enabled:
             raise ValueError(
                 "The launcher's configuration asks for FSDP, but Accelerate shards models in several processes on GPUs "
                 f"(or their like) only; this is process {self.accelerator.process_index} of "
                 f"{self.accelerator.num_processes} on {self.accelerator.device}. Launch it without FSDP."
             )
-        self.model_class: Any = type(self.model)  # sharding changes it
+        model: Any = self.model
+        self.model_class: Any = type(model)  # sharding changes it
+        # Set by the trainer, and of no meaning for these models: a checkpoint would tell whether it was trained here.
+        vars(model.config).pop("use_cache", None)
         self.train_sampler: BucketSampler | None = None
         self.optimizer_settings = optimizer_settings or {}
         self.modality_dropout = modality_dropout
-        self.frozen = frozen_modules(self.model)
+        self.frozen = frozen_modules(model)
         self.label_generator = label_generator
         self._of_step: list[tuple[torch.Tensor, torch.Tensor]] = []  # what the label generator gets at the step's end
         self.finite = FiniteLoss(self.accelerator)
