@@ -168,8 +168,9 @@ def resample(sequence: ModalitySequence, mask: torch.Tensor) -> ModalitySequence
     # step that stands for itself is taken as it is.
     if costs_nothing_to_ask(mask) and torch.equal(mask.sum(dim=1), sequence.lengths):
         values = sequence.values[:, : mask.shape[1]]
-        missing = mask.shape[1] - values.shape[1]
-        return ModalitySequence(torch.nn.functional.pad(values, (0, 0, 0, missing)), mask).cleared()
+        if missing := mask.shape[1] - values.shape[1]:
+            values = torch.nn.functional.pad(values, (0, 0, 0, missing))
+        return ModalitySequence(values, mask).cleared()
     sequence = sequence.cleared()
     precise = torch.float32 if sequence.values.device.type == "mps" else torch.float64
     sums = torch.nn.functional.pad(sequence.values.to(precise).cumsum(dim=1), (0, 0, 1, 0))

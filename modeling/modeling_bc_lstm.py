@@ -9,7 +9,7 @@ from configuration.configuration_bc_lstm import BcLstmConfig
 from modeling.alignment import word_aligned
 from modeling.modality_sequence import ModalitySequence, any_valid, last_valid_state
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
-from modeling.recurrent import BidirectionalLSTM
+from modeling.recurrent import BidirectionalLSTM, lstm_states
 
 
 class BcLstmModel(MultimodalPreTrainedModel):
@@ -77,7 +77,7 @@ class BcLstmModel(MultimodalPreTrainedModel):
         """Level 2 at the last step: (B, fusion_size)."""
         mask = any_valid(contexts.values())
         joined = self.fusion_input_dropout(torch.cat([context.values for context in contexts.values()], dim=-1))
-        state = last_valid_state(ModalitySequence(self.fusion_lstm(joined)[0], mask))
+        state = last_valid_state(ModalitySequence(lstm_states(self.fusion_lstm, ModalitySequence(joined, mask)), mask))
         if self.last_step is not None:
             backward = self.last_step(last_valid_state(ModalitySequence(joined, mask)))
             state = torch.cat([state, backward], dim=-1)
@@ -104,7 +104,7 @@ class _Context(nn.Module):
         if isinstance(self.lstm, BidirectionalLSTM):
             states = torch.cat(self.lstm(sequence), dim=-1)
         else:
-            states, _ = self.lstm(sequence.values)
+            states = lstm_states(self.lstm, sequence)
         values = torch.tanh(self.dense(self.dropout(states)))
         return ModalitySequence(values, sequence.mask).cleared()
 

@@ -7,6 +7,7 @@ from configuration.configuration_ef_lstm import EfLstmConfig
 from modeling.alignment import side_by_side
 from modeling.modality_sequence import ModalitySequence, last_valid_state
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
+from modeling.recurrent import lstm_states
 
 
 class EfLstmModel(MultimodalPreTrainedModel):
@@ -37,8 +38,8 @@ class EfLstmModel(MultimodalPreTrainedModel):
     def predict(self, sequences: dict[str, ModalitySequence], labels: torch.Tensor | None = None) -> MultimodalOutput:
         """See the base class."""
         joined = side_by_side(sequences)
-        states, _ = self.lstm(joined.values)
-        state = torch.relu(self.hidden(self.dropout(last_valid_state(ModalitySequence(states, joined.mask)))))
+        state = last_valid_state(ModalitySequence(lstm_states(self.lstm, joined), joined.mask))
+        state = torch.relu(self.hidden(self.dropout(state)))
         logits = self.output(self.dropout(state))
         loss = None if labels is None else self.prediction_loss(logits, labels)
         return MultimodalOutput(loss=loss, logits=logits, fusion_state=state)

@@ -11,6 +11,7 @@ from modeling.alignment import word_aligned
 from modeling.gated_memory import GatedMemory, TwoLayers
 from modeling.modality_sequence import ModalitySequence, any_valid
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
+from modeling.recurrent import lstm_rows
 from modeling.valid_steps import steps_of
 
 
@@ -64,7 +65,7 @@ class GraphMfnModel(MultimodalPreTrainedModel):
         final, vertices = [], {}
         for modality, lstm in self.lstms.items():
             values, mask = aligned[modality]
-            hidden = steps.cleared(steps.take(lstm(values)[0]), mask)
+            hidden = steps.cleared(lstm_rows(lstm, values, steps), mask)
             vertex = torch.relu(self.vertices[modality](steps.with_previous(hidden)))
             vertices[modality] = steps.cleared(vertex, mask)
             final.append(steps.last(hidden))

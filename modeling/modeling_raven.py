@@ -8,7 +8,7 @@ from modeling.frames import frames_per_step
 from modeling.modality_sequence import ModalitySequence, last_valid_state, leading_mask, left_align, resample
 from modeling.modeling_multimodal import MultimodalOutput, MultimodalPreTrainedModel
 from modeling.multimodal_shift import MultimodalShift
-from modeling.recurrent import SequenceEncoder
+from modeling.recurrent import SequenceEncoder, lstm_states
 
 
 class RavenModel(MultimodalPreTrainedModel):
@@ -61,7 +61,7 @@ class RavenModel(MultimodalPreTrainedModel):
         values = words.values
         if self.shift is not None:
             values = self.shift(words, {m: self._summed_up(m, aligned[m], mask) for m in self.frame_encoders})
-        states, _ = self.lstm(self.dropout(values))
+        states = lstm_states(self.lstm, ModalitySequence(self.dropout(values), mask))
         state = last_valid_state(ModalitySequence(states, mask))
         logits = self.output(state)
         loss = None if labels is None else self.prediction_loss(logits, labels)

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
-from modeling.modality_sequence import ModalitySequence, first_valid_state, last_valid_state, left_align
+from modeling.modality_sequence import (
+    ModalitySequence,
+    costs_nothing_to_ask,
+    first_valid_state,
+    last_valid_state,
+    left_align,
+)
+from modeling.recurrent_steps import lstm_steps
+from modeling.valid_steps import PaddedSteps, ValidSteps
+
+# Multiplications that a CPU does in the time that the operations of one step take beside them, on the way there and on
+# the way there and back.
+STEP_COST, STEP_COST_TRAINING = 2_000_000, 3_000_000
 
 
 class SequenceEncoder(nn.Module):
@@ -47,12 +60,50 @@ class SequenceEncoder(nn.Module):
         if isinstance(self.lstm, BidirectionalLSTM):
             state = end_states(self.lstm(aligned), aligned.mask)
         else:
-            states, _ = self.lstm(aligned.values)
-            state = last_valid_state(ModalitySequence(states, aligned.mask))
+            state = last_valid_state(ModalitySequence(lstm_states(self.lstm, aligned), aligned.mask))
         state = self.dropout(state)
         if self.projection is not None:
             state = self.projection(state)
         return state.masked_fill(~sequence.present.unsqueeze(-1), 0.0)
+
+
+def lstm_states(lstm: nn.Module, sequence: ModalitySequence) -> torch.Tensor:
+    """
+    The hidden states (B, T, hidden_size) of a one-directional LSTM of one layer over a left-aligned sequence. What they
+    are behind the last valid step stands for nothing.
+    """
+    if not steps_pay(lstm, *sequence):
+        return lstm(sequence.values)[0]
+    steps = ValidSteps(sequence.mask)
+    return steps.restore(lstm_rows(lstm, sequence.values, steps))
+
+
+def lstm_rows(lstm: nn.Module, values: torch.Tensor, steps: PaddedSteps) -> torch.Tensor:
+    """The same from values (B, T, d), as `steps` holds them."""
+    if not isinstance(steps, ValidSteps) or not steps_pay(lstm, values, steps.mask):
+        return steps.take(lstm(values)[0])
+    input_weight, hidden_weight, input_bias, hidden_bias = lstm.parameters()
+    from_inputs = linear(steps.take(values), input_weight, input_bias + hidden_bias)
+    return lstm_steps(from_inputs, hidden_weight, steps.rows)[0]
+
+
+def steps_pay(lstm: nn.Module, values: torch.Tensor, mask: torch.Tensor) -> bool:
+    """
+    Whether `lstm_steps` over the valid steps takes less time than PyTorch's kernel, whose single steps cost less, but
+    which computes padding, too, and a gradient of values that need none.
+    """
+    if not costs_nothing_to_ask(mask) or not isinstance(lstm, nn.LSTM) or lstm.num_layers > 1:
+        return False
+    weight = next(lstm.parameters())  # of the values
+    if not weight.dtype == values.dtype == torch.float32 or torch.is_autocast_enabled("cpu"):
+        return False
+    valid, width = int(mask.sum()), weight.shape[1]
+    spared, cost = (mask.numel() - valid) * (width + lstm.hidden_size), STEP_COST
+    if torch.is_grad_enabled():
+        spared, cost = 3 * spared, STEP_COST_TRAINING
+        if not values.requires_grad:
+            spared += valid * width
+    return spared * weight.shape[0] > mask.shape[1] * cost
 
 
 class LSTMEncoders(nn.Module):
@@ -72,7 +123,7 @@ class LSTMEncoders(nn.Module):
     def forward(self, sequences: dict[str, ModalitySequence]) -> dict[str, ModalitySequence]:
         """From left-aligned sequences by modality to their states (B, T, size)."""
         return {
-            m: ModalitySequence(lstm(sequences[m].values)[0], sequences[m].mask).cleared()
+            m: ModalitySequence(lstm_states(lstm, sequences[m]), sequences[m].mask).cleared()
             for m, lstm in self.lstms.items()
         }
 
@@ -94,8 +145,9 @@ class BidirectionalLSTM(nn.Module):
         step = torch.arange(sequence.mask.shape[1], device=sequence.mask.device)
         # Reverses the valid steps; the same again brings them back. What is behind them stands for nothing.
         mirror = (sequence.lengths.unsqueeze(1) - 1 - step).clamp(min=0).unsqueeze(-1)
-        ahead, _ = self.forward_lstm(sequence.values)
-        back, _ = self.backward_lstm(sequence.values.gather(1, mirror.expand_as(sequence.values)))
+        mirrored = sequence.values.gather(1, mirror.expand_as(sequence.values))
+        ahead = lstm_states(self.forward_lstm, sequence)
+        back = lstm_states(self.backward_lstm, ModalitySequence(mirrored, sequence.mask))
         return ahead, back.gather(1, mirror.expand_as(back))
 
 

@@ -4,13 +4,16 @@ The recurrent encoders against `torch.nn.LSTM` on packed sequences and on each r
 `SequenceEncoder` is checked with Self-MM, in test_modeling_self_mm.py.
 """
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from modeling.modality_sequence import ModalitySequence
-from modeling.recurrent import BidirectionalLSTM, LSTMEncoders
+from modeling.recurrent import BidirectionalLSTM, LSTMEncoders, lstm_rows, lstm_states, steps_pay
+from modeling.valid_steps import ValidSteps
 
 
 def left_aligned(lengths, steps, width, seed=0, garbage=float("nan")):
@@ -104,3 +107,52 @@ def test_lstm_encoders_read_each_row_alone():
             if length:
                 expected[:length] = lstm(sequence.values[row : row + 1, :length])[0][0]
             torch.testing.assert_close(found[modality].values[row], expected, atol=1e-12, rtol=0)
+
+
+def wide_case(lengths=(3, 40, 0, 9) * 12, requires_grad=False):
+    torch.manual_seed(0)
+    lstm, sequence = nn.LSTM(300, 64, batch_first=True), left_aligned(lengths, max(lengths), 300, garbage=0.0)
+    return lstm, ModalitySequence(sequence.values.float().requires_grad_(requires_grad), sequence.mask)
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_valid_steps_alone_give_what_the_kernel_gives(requires_grad):
+    lstm, sequence = wide_case(requires_grad=requires_grad)
+    assert steps_pay(lstm, *sequence)
+    results = []
+    for states in (lstm_states(lstm, sequence), lstm(sequence.values)[0]):
+        valid = states * sequence.mask.unsqueeze(-1)
+        inputs = [*lstm.parameters(), *([sequence.values] if requires_grad else [])]
+        results.append((valid, torch.autograd.grad(valid.square().sum(), inputs)))
+    torch.testing.assert_close(*results, atol=2e-5, rtol=1e-4)
+
+
+def test_valid_steps_alone_do_not_meet_padding():
+    lstm, sequence = wide_case()
+    torn = ModalitySequence(sequence.values.masked_fill(~sequence.mask.unsqueeze(-1), torch.nan), sequence.mask)
+    assert torch.equal(lstm_states(lstm, torn), lstm_states(lstm, sequence))
+    steps = ValidSteps(sequence.mask)
+    assert torch.equal(lstm_rows(lstm, torn.values, steps), steps.take(lstm_states(lstm, sequence)))
+
+
+def test_where_steps_pay():
+    lstm, (values, mask) = wide_case()
+    assert steps_pay(lstm, values, mask)
+    full = torch.ones_like(mask)
+    assert steps_pay(lstm, values, full)  # the kernel would make a gradient of the values
+    assert not steps_pay(lstm, values.clone().requires_grad_(), full)
+    with torch.no_grad():
+        assert not steps_pay(lstm, values, full) and steps_pay(lstm, values, mask)
+    assert not steps_pay(nn.LSTM(300, 64, num_layers=2, batch_first=True), values, mask)
+    assert not steps_pay(copy.deepcopy(lstm).double(), values.double(), mask)
+    assert not steps_pay(nn.LSTM(5, 4, batch_first=True), values[..., :5], mask)  # too little is spared
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not steps_pay(lstm, values, mask)
+
+
+def test_states_are_those_of_the_kernel_where_steps_do_not_pay():
+    lstm = nn.LSTM(3, 4, num_layers=2, batch_first=True).double()
+    sequence = left_aligned((5, 2), 5, 3, garbage=0.0)
+    assert torch.equal(lstm_states(lstm, sequence), lstm(sequence.values)[0])
+    steps = ValidSteps(sequence.mask)
+    assert torch.equal(lstm_rows(lstm, sequence.values, steps), steps.take(lstm(sequence.values)[0]))

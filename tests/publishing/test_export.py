@@ -14,6 +14,7 @@ from transformers import MODEL_MAPPING
 import export
 from modeling import LfLstmModel, TfnModel
 from modeling.gated_memory import CellStateLSTM
+from modeling.valid_steps import PaddedSteps
 from processing import MultimodalProcessor, MultimodalSentimentPipeline
 from publishing.export_folder import comparisons, describe, export_checkpoint, largest_differences, write_manifest
 from publishing.export_graph import write_graph
@@ -215,7 +216,8 @@ def test_scanned_layers_compute_the_same():
     looped = make_exportable(nn.ModuleList([lstm, cells]), onnx=False)
     with torch.no_grad():
         torch.testing.assert_close(looped[0](values)[0], lstm(values)[0])
-        for found, expected in zip(looped[1](values), cells(values), strict=True):
+        steps = PaddedSteps(torch.ones(2, 6, dtype=torch.bool))
+        for found, expected in zip(looped[1](values, steps), cells(values, steps), strict=True):
             torch.testing.assert_close(found, expected)
 
 

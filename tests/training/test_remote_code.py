@@ -24,7 +24,8 @@ FILES = {
     **dict.fromkeys(("modeling_multimodal", "modeling_multitask", "modeling_self_mm"), "modeling"),
     **dict.fromkeys(("attention", "modality_sequence", "multimodal_transformer", "recalibration"), "modeling"),
     **dict.fromkeys(("dropout", "dropped_attention", "precision"), "modeling"),
-    **dict.fromkeys(("recurrent", "sparse_phased_transformer", "transformer"), "modeling"),
+    **dict.fromkeys(("recurrent", "recurrent_steps", "valid_steps"), "modeling"),
+    **dict.fromkeys(("sparse_phased_transformer", "transformer"), "modeling"),
     # The processor and the pipeline read media, which all else in the package is for.
     **dict.fromkeys((path.stem for path in PROCESSING.glob("*.py") if path.stem != "__init__"), "processing"),
 }
