@@ -49,7 +49,9 @@ class Space:
     def state(self) -> dict[str, torch.Tensor]:
         """What is saved, a copy."""
         found = {"features": self.features, "classes": self.classes, "sums": self.sums, "counts": self.counts}
-        return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in found.items()}
+        return {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in found.items()
+        }
 
     def restore(self, state: dict[str, torch.Tensor], order: torch.Tensor) -> None:
         """Takes what `state` gave, whose rows were in another order."""
@@ -368,7 +370,9 @@ class LabelGenerator(ABC):
         tensors = {"updated_in": self.updated_in[:-1].long()}
         tensors |= {f"labels.{modality}": labels[:-1] for modality, labels in self.labels.items()}
         tensors |= {f"history.{epoch}": labels for epoch, labels in self.history.items()}
-        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        tensors = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+        }
         for name, space in self.spaces.items():
             tensors |= {f"spaces.{name}.{key}": tensor for key, tensor in space.state().items()}
         # Not among the metadata: the library reads no header of more than 100 MB, which five million ids would need.
