@@ -356,7 +356,8 @@ def test_which_architectures_look_at_a_batch_as_a_whole(tmp_path):
         architecture: max((two[architecture][name] - value).abs().max().item() for name, value in weights.items())
         for architecture, weights in one.items()
     }
-    assert {architecture for architecture, distance in far.items() if distance > 1e-5} == LOOK_AT_BATCHES
+    # Rounding takes UCRN, whose states are the largest, to 1e-5; of those that do, the nearest is at 1.4e-4.
+    assert {architecture for architecture, distance in far.items() if distance > 4e-5} == LOOK_AT_BATCHES
 
 
 # Resuming
