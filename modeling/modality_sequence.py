@@ -132,13 +132,9 @@ def leading_mask(sequences: Sequence[ModalitySequence]) -> torch.Tensor:
 
 
 def longest(lengths: torch.Tensor) -> int:
-    """
-    The largest of the lengths, which is read from the device, and at least 1. In a graph that is exported it is at
-    least 2: to the tracer a dimension of 1 is one that may be broadcast, and a masked step changes nothing.
-    """
-    least = 2 if torch.compiler.is_exporting() else 1
-    steps: Any = lengths.max().clamp(min=least).item()  # an int; while tracing, what stands for one
-    torch._check(steps >= least)
+    """The largest of the lengths, which is read from the device, and at least 1."""
+    steps: Any = lengths.max().clamp(min=1).item()  # an int; while tracing, what stands for one
+    torch._check(steps >= 1)
     return steps
 
 
