@@ -52,6 +52,8 @@ def attend(
         key_mask = key_mask.unsqueeze(1) if key_mask.dim() == 2 else key_mask
         nothing = ~key_mask.any(dim=2, keepdim=True)
         mask = (key_mask | nothing).unsqueeze(1)
+        if torch.compiler.is_exporting():  # a mask for all queries alike would have to know that they are not one
+            mask = mask.expand(-1, -1, query.shape[2], -1)
     if bias is not None:
         bias = bias.unsqueeze(1).to(query.dtype)
         mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))

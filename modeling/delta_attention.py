@@ -56,8 +56,8 @@ class DeltaTerm(nn.Module):
             return (values * columns).sum(dim=-1).unsqueeze(1) - values @ columns.T
         offset = (step - step.unsqueeze(1)).clamp(-self.reach, self.reach) + self.reach
         scores = values @ self.weight.T
-        at_key = scores.gather(2, offset.T.expand(len(values), -1, -1)).transpose(1, 2)
-        at_query = scores.gather(2, offset.expand(len(values), -1, -1))
+        at_key = scores.gather(2, offset.T.expand(values.shape[0], -1, -1)).transpose(1, 2)
+        at_query = scores.gather(2, offset.expand(values.shape[0], -1, -1))
         return at_key - at_query
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -118,27 +117,18 @@ def reconstruction_error(generated: torch.Tensor, sequence: ModalitySequence) ->
 def leading_mask(sequences: Sequence[ModalitySequence]) -> torch.Tensor:
     """
     (B, N): each row's steps of the first of the sequences that it has; left-aligned, as the sequences are. N is what
-    the longest row needs, which is read from the device: words are few beside frames. In a graph that is exported, it
-    is as many as the longest of the sequences has.
+    the longest row needs, which is read from the device: words are few beside frames.
     """
     lengths = torch.zeros_like(sequences[0].lengths)
     for sequence in sequences:
         lengths = torch.where(lengths > 0, lengths, sequence.lengths)
-    if torch.compiler.is_exporting():  # loops of a graph cannot have as many steps as a number that it computes
-        steps = functools.reduce(torch.sym_max, (sequence.mask.shape[1] for sequence in sequences))
-    else:
-        steps = longest(lengths)
-    return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
+    return torch.arange(longest(lengths), device=lengths.device) < lengths.unsqueeze(1)
 
 
 def longest(lengths: torch.Tensor) -> int:
-    """
-    The largest of the lengths, which is read from the device, and at least 1. In a graph that is exported it is at
-    least 2: to the tracer a dimension of 1 is one that may be broadcast, and a masked step changes nothing.
-    """
-    least = 2 if torch.compiler.is_exporting() else 1
-    steps: Any = lengths.max().clamp(min=least).item()  # an int; while tracing, what stands for one
-    torch._check(steps >= least)
+    """The largest of the lengths, which is read from the device, and at least 1."""
+    steps: Any = lengths.max().clamp(min=1).item()  # an int; while tracing, what stands for one
+    torch._check(steps >= 1)
     return steps
 
 

@@ -111,10 +111,12 @@ class SparsePhasedTransformer(nn.Module):
             # The same in all repetitions, as the layer is.
             layer: Any = self.input_attention[modality]
             contents[modality] = layer.keys_and_values(embedded)
-            count = -(-sequence.mask.shape[1] // self.stride)
+            # Rounded up without negative numbers, which ONNX divides in another way.
+            count = (sequence.mask.shape[1] + self.stride - 1) // self.stride
             first = slot.expand(sequence.mask.shape[0], count, self.size)
             first = self.dropout(with_positions(first, math.sqrt(self.size)))
-            used = torch.arange(count, device=slot.device) < -(-sequence.lengths // self.stride).unsqueeze(1)
+            slots = (sequence.lengths + self.stride - 1) // self.stride
+            used = torch.arange(count, device=slot.device) < slots.unsqueeze(1)
             hidden[modality] = ModalitySequence(first, used)
         for repetition in range(self.repetitions):
             for modality in self.modalities:

@@ -18,7 +18,7 @@ from training.trainer import MASKS
 
 FORMATS = {"onnx": "model.onnx", "exported_program": "model.pt2"}
 OUTPUTS = ("logits", "_state", "_mask_values")  # how the names of what is exported end: predictions, and what they show
-TRACED_ROWS, TRACED_STEPS = 3, 37  # of the batch that is traced; any others work in the graph
+TRACED_ROWS, TRACED_STEPS = 3, 37  # of the batch that is traced, one step less by modality; any others work
 TEXT_ENCODER = "model.text_encoder"
 
 
@@ -76,6 +76,11 @@ def random_batch(
     return batch
 
 
+def modality_of(name: str) -> str:
+    """The modality that an argument of a model belongs to."""
+    return next((modality for modality in ("audio", "vision") if name.startswith(modality)), "text")
+
+
 def longest_text(model: MultimodalPreTrainedModel) -> int | None:
     """Tokens that the text encoder reads at most."""
     return None if model.config.text_config is None else longest_input(model.get_submodule("text_encoder"))
@@ -95,14 +100,17 @@ def write_graph(model: MultimodalPreTrainedModel, format: str, path: Path) -> li
     Raises:
         ValueError: for a model that cannot be traced, with the reason.
     """
-    batch = random_batch(model, TRACED_ROWS, TRACED_STEPS, torch.Generator().manual_seed(0))
+    whole = random_batch(model, TRACED_ROWS, TRACED_STEPS, torch.Generator().manual_seed(0))
+    batch = {name: value[:, model.config.modalities.index(modality_of(name)) :] for name, value in whole.items()}
     with torch.no_grad():
         found = model(**batch)
     outputs = [name for name, value in found.items() if isinstance(value, torch.Tensor) and name.endswith(OUTPUTS)]
     graph = make_exportable(copy.deepcopy(model), onnx=format == "onnx")
-    dynamic: Any = torch.export.Dim.DYNAMIC
+    dynamic: Any = torch.export.Dim.DYNAMIC(min=1)
+    tracing: Any = torch.fx.experimental._config
     try:
-        with torch.no_grad():
+        # Without it, a size of one is another case to the tracer, which it leaves out.
+        with torch.no_grad(), tracing.patch(backed_size_oblivious=True):
             program = torch.export.export(
                 _Positional(graph, list(batch), outputs).eval(),
                 tuple(batch.values()),

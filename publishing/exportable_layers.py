@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
-from torch._higher_order_ops.scan import scan
+from torch._higher_order_ops.scan import scan_op
 from torch.nn.functional import linear
 
 from modeling.gated_memory import CellStateLSTM, GatedMemory
@@ -93,19 +93,16 @@ class _ScannedLSTM(nn.Module):
 
     def forward(self, values: torch.Tensor, steps: PaddedSteps | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """From (B, T, input_size) to (B, T, hidden_size) each, of all steps."""
-        recurrent = self.hidden_weight.t()
-
-        def step(state: tuple[torch.Tensor, torch.Tensor], read: torch.Tensor):
-            hidden, cell = state
-            i, f, g, o = (read + hidden @ recurrent).chunk(4, dim=-1)
-            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-            hidden = o.sigmoid() * cell.tanh()
-            return (hidden, cell), (hidden.clone(), cell.clone())  # what is scanned may not alias what is carried
-
-        start = values.new_zeros(values.shape[0], self.hidden_weight.shape[1])
         reads = linear(values, self.input_weight, self.bias).transpose(0, 1)
-        _, (hidden, cells) = scan(step, (start, start.clone()), reads)
+        start = values.new_zeros(values.shape[0], self.hidden_weight.shape[1])
+        hidden, cells = _loop(_lstm_step, (start, start.clone()), (reads,), (self.hidden_weight,))
         return hidden.transpose(0, 1), cells.transpose(0, 1)
+
+
+def _lstm_step(hidden, cell, read, hidden_weight):
+    i, f, g, o = (read + linear(hidden, hidden_weight)).chunk(4, dim=-1)
+    cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+    return o.sigmoid() * cell.tanh(), cell
 
 
 class _ScannedMemory(nn.Module):
@@ -121,19 +118,47 @@ class _ScannedMemory(nn.Module):
         retain, update = self.memory.retain, self.memory.update
         width = inputs.shape[2]
 
-        def step(memory: torch.Tensor, read: tuple[torch.Tensor, torch.Tensor, torch.Tensor]):
-            for_retain, for_update, proposal = read
-            gates = []
-            for gate, from_inputs in ((retain, for_retain), (update, for_update)):
-                hidden = (from_inputs + memory @ gate.hidden.weight[:, width:].t()).relu()
-                gates.append(linear(hidden, gate.output.weight, gate.output.bias).sigmoid())
-            memory = gates[0] * memory + gates[1] * proposal
-            return memory, memory.clone()
-
         reads = [linear(inputs, gate.hidden.weight[:, :width], gate.hidden.bias) for gate in (retain, update)]
-        start = torch.zeros_like(proposals[:, 0])
-        _, memories = scan(step, start, tuple(one.transpose(0, 1) for one in (*reads, proposals)))
+        weights = [(gate.hidden.weight[:, width:], gate.output.weight, gate.output.bias) for gate in (retain, update)]
+        by_step = [one.transpose(0, 1) for one in (*reads, proposals)]
+        (memories,) = _loop(_memory_step, (torch.zeros_like(proposals[:, 0]),), by_step, (*weights[0], *weights[1]))
         return memories.transpose(0, 1)
+
+
+def _memory_step(memory, for_retain, for_update, proposal, *weights):
+    retain, update = (
+        linear((read + linear(memory, hidden)).relu(), output, bias).sigmoid()
+        for read, (hidden, output, bias) in ((for_retain, weights[:3]), (for_update, weights[3:]))
+    )
+    return (retain * memory + update * proposal,)
+
+
+def _loop(
+    step: Callable[..., tuple[torch.Tensor, ...]],
+    start: Sequence[torch.Tensor],
+    reads: Sequence[torch.Tensor],
+    constants: Sequence[torch.Tensor],
+) -> tuple[torch.Tensor, ...]:
+    """
+    A loop over steps that stays one in a graph. It is the operator below PyTorch's `scan`, which compiles it first, and
+    then refuses a number of steps that the graph computes.
+
+    Args:
+        step: From the states, what is read at a step, and the constants to the new states.
+        start: The states (B, n) before the first step.
+        reads: By step, (T, B, d) each.
+        constants: The same at all steps.
+
+    Returns:
+        The states after each step, (T, B, n) each.
+    """
+
+    def with_outputs(*values):
+        states = step(*values)
+        return [*states, *(state.clone() for state in states)]  # what is given out may not alias what is carried
+
+    found = scan_op(with_outputs, list(start), list(reads), tuple(constants))
+    return tuple(found[len(start) :])
 
 
 def _in_onnx_order(weight: torch.Tensor) -> torch.Tensor:
