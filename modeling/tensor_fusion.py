@@ -159,5 +159,5 @@ class LowRankFusion(nn.Module):
         """From representations (B, d_m) by modality to (B, output_size)."""
         product = torch.ones((), dtype=self.bias.dtype, device=self.bias.device)
         for modality, factor in self.factors.items():
-            product = product * torch.einsum("bd,rdo->bro", with_one(states[modality]), factor)
-        return (self.weight @ product).squeeze(1) + self.bias
+            product = product * (with_one(states[modality]) @ factor)  # (rank, B, output_size)
+        return (self.weight @ product.flatten(1)).view(product.shape[1:]) + self.bias
