@@ -57,7 +57,8 @@ class _DroppedAttention(torch.autograd.Function):
             torch.softmax(scores, dim=-1, out=weights[part])
             noise.signed(weights[part], noise.draw(scores.shape))
             torch.matmul(torch.relu(weights[part]), value[part], out=found[part])
-        ctx.mask_shape = mask.shape if mask is not None and mask.requires_grad else None
+        # Under autocast the mask here is a copy, which does not say whether the one that came needs a gradient.
+        ctx.mask_shape = mask.shape if ctx.needs_input_grad[3] else None
         ctx.save_for_backward(query, key, value, weights)
         return found.mul_(noise.factor).to(ctx.dtypes[0])
 

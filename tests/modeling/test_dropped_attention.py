@@ -75,11 +75,14 @@ def test_half_precision_keeps_its_type():
     assert all(leaf.grad.dtype == torch.bfloat16 and leaf.grad.isfinite().all() for leaf in leaves)
 
 
-def test_under_autocast():
-    tensors, mask = make("keys", torch.float32)
-    leaves = [tensor.requires_grad_() for tensor in tensors]
+@MASKS
+def test_under_autocast(kind):
+    tensors, mask = make(kind, torch.float32)
+    leaves = [*tensors, mask] if kind == "added" else tensors
+    leaves = [tensor.requires_grad_() for tensor in leaves]
     with torch.autocast("cpu", torch.bfloat16):
-        found = dropped_attention(*(leaf.bfloat16() for leaf in leaves), mask, 0.25)
-        loss = found.float().sum()
+        half = [leaf.bfloat16() for leaf in leaves]
+        found = dropped_attention(*half[:3], half[3] if kind == "added" else mask, 0.25)
+        loss = (found.float() * torch.randn(found.shape)).sum()
     loss.backward()
-    assert all(leaf.grad.isfinite().all() and leaf.grad.any() for leaf in leaves[2:])
+    assert all(leaf.grad is not None and leaf.grad.isfinite().all() and leaf.grad.any() for leaf in leaves)
