@@ -82,7 +82,8 @@ def lstm_rows(lstm: nn.Module, values: torch.Tensor, steps: PaddedSteps) -> torc
     """The same from values (B, T, d), as `steps` holds them."""
     if not isinstance(steps, ValidSteps) or not steps_pay(lstm, values, steps.mask):
         return steps.take(lstm(values)[0])
-    input_weight, hidden_weight, input_bias, hidden_bias = lstm.parameters()
+    assert isinstance(lstm, nn.LSTM)
+    input_weight, hidden_weight, input_bias, hidden_bias = lstm.all_weights[0]
     from_inputs = linear(steps.take(values), input_weight, input_bias + hidden_bias)
     return lstm_steps(from_inputs, hidden_weight, steps.rows)[0]
 
@@ -94,7 +95,7 @@ def steps_pay(lstm: nn.Module, values: torch.Tensor, mask: torch.Tensor) -> bool
     """
     if not costs_nothing_to_ask(mask) or not isinstance(lstm, nn.LSTM) or lstm.num_layers > 1:
         return False
-    weight = next(lstm.parameters())  # of the values
+    weight = lstm.all_weights[0][0]  # of the values; what shards a model may leave it no parameters
     if not weight.dtype == values.dtype == torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
     valid, width = int(mask.sum()), weight.shape[1]

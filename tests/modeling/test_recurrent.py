@@ -135,6 +135,17 @@ def test_valid_steps_alone_do_not_meet_padding():
     assert torch.equal(lstm_rows(lstm, torn.values, steps), steps.take(lstm_states(lstm, sequence)))
 
 
+def test_weights_need_not_be_parameters():
+    """FullyShardedDataParallel, in its first version, puts tensors in their places while a model runs."""
+    lstm, sequence = wide_case()
+    expected = lstm_states(lstm, sequence)
+    for name, weight in list(lstm.named_parameters()):
+        delattr(lstm, name)
+        setattr(lstm, name, weight.detach())
+    assert not list(lstm.parameters()) and steps_pay(lstm, *sequence)
+    assert torch.equal(lstm_states(lstm, sequence), expected)
+
+
 def test_where_steps_pay():
     lstm, (values, mask) = wide_case()
     assert steps_pay(lstm, values, mask)
