@@ -80,7 +80,7 @@ class ExportedModel:
             `ModelOutput`: the outputs that the manifest names, under the names that the model gave them.
 
         Raises:
-            ValueError: for arguments that the model has no use for, of the wrong shape, for none at all.
+            ValueError: for arguments that the model has no use for, of the wrong shape, for none at all; for no rows.
         """
         found = self._run(self._inputs({name: value for name, value in batch.items() if value is not None}))
         return ModelOutput(zip(self.manifest["outputs"], found, strict=True))
@@ -122,6 +122,8 @@ class ExportedModel:
         if first is None:
             raise ValueError(f"No modality came; give at least one of {', '.join(next(iter(m)) for m in modalities)}.")
         rows, inputs = first.shape[0], {}
+        if rows == 0:  # on which ONNX Runtime's LSTM ends the process
+            raise ValueError("The batch has no rows; give at least one.")
         for modality, described in modalities.items():
             main = next(iter(described))
             steps = batch[main].shape[1] if main in batch and batch[main].dim() > 1 else 0
@@ -133,11 +135,12 @@ class ExportedModel:
                 )
             for name, one in described.items():
                 shape = (rows, steps, *one["shape"][2:])
-                absent = torch.ones if main in batch and name.endswith("attention_mask") else torch.zeros
-                value = batch[name] if name in batch else absent(shape)
+                is_mask = name.endswith("attention_mask")
+                absent = torch.ones if main in batch and is_mask else torch.zeros
+                value = batch[name] if name in batch and main in batch else absent(shape)  # no mask of what is absent
                 if tuple(value.shape) != shape:
                     raise ValueError(f"`{name}` must have the shape {shape}; got {tuple(value.shape)}.")
-                value = value.to("cpu", getattr(torch, one["dtype"]))
+                value = (value != 0 if is_mask else value).to("cpu", getattr(torch, one["dtype"]))
                 inputs[name] = pad(value, (0, 0) * (value.dim() - 2) + (0, 1)) if steps == 0 else value
         return inputs
 

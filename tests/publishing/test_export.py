@@ -75,6 +75,17 @@ def test_missing_modality(tfn, absent):
     assert not exported(**batch)[state].any() and exported(**whole)[state].any()
 
 
+@pytest.mark.parametrize("mask", [[[1, 1, 0]], [[True, True, False]], [[0.5, 2.0, 0.0]]], ids=["int", "bool", "float"])
+def test_masks_mean_what_they_mean_to_the_checkpoint(tfn, mask):
+    """What is not zero is valid, and a mask of what did not come says nothing."""
+    place, model = tfn
+    batch = {"input_ids": torch.tensor([[2, 3, 4]]), "attention_mask": torch.tensor(mask)}
+    batch["audio_attention_mask"] = torch.ones(1, 6)
+    with torch.no_grad():
+        expected = model(**batch).logits
+    torch.testing.assert_close(ExportedModel(place / "onnx")(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_pipeline_gives_the_same(tfn):
     place, model = tfn
     processor = MultimodalProcessor.from_pretrained(place / "onnx")
@@ -132,6 +143,7 @@ def test_stranger_with_onnxruntime_alone(tfn, tmp_path):
         ),
         ({"audio_values": torch.zeros(2, 2, 5), "input_ids": torch.zeros(3, 2).long()}, "must have the shape"),
         ({"input_ids": torch.zeros(1, 600).long()}, "reads at most 512"),
+        ({"audio_values": torch.zeros(0, 2, 5)}, "no rows"),
     ],
 )
 def test_what_does_not_fit_is_refused(tfn, batch, message):
