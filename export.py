@@ -54,7 +54,8 @@ def main(arguments: list[str]) -> None:
     target = Path(options.output)
     with new_folder(target, "--output") as folder:
         manifest = export_checkpoint(options.checkpoint, folder, options.format, options.int8, options.tolerance)
-    size = (target / manifest["file"]).stat().st_size / 1e6
+    # Large weights are in a file beside the graph.
+    size = sum(file.stat().st_size for file in target.glob(f"{manifest['file']}*")) / 1e6
     found = manifest["check"]
     print(f"{target / manifest['file']}: {size:.1f} MB; differs by {max(found['largest_difference'].values()):.1g}.")
     if options.int8:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import platform
+import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -78,9 +79,12 @@ def export_checkpoint(
     manifest["check"]["largest_difference"] = found
     if int8:
         graph = folder / FORMATS[format]
-        exact = graph.rename(folder / "float32.onnx")
-        manifest["int8_products"] = quantize_text_encoder(exact, graph)
-        exact.unlink()
+        exact = folder / "float32"
+        exact.mkdir()
+        for file in folder.glob(f"{graph.name}*"):  # large weights are in a file beside the graph
+            file.rename(exact / file.name)
+        manifest["int8_products"] = quantize_text_encoder(exact / graph.name, graph)
+        shutil.rmtree(exact)
         manifest["check"]["largest_difference_int8"] = largest_differences(model, _load(folder))
     write_manifest(folder, manifest)
     return manifest

@@ -186,6 +186,13 @@ def quantize_text_encoder(source: Path, target: Path) -> int:
     ]
     if not nodes:
         raise ValueError("int8 is for text encoders, and this checkpoint has none; leave it out.")
-    quantize_dynamic(graph, target, nodes_to_quantize=nodes, per_channel=True, weight_type=QuantType.QInt8)
+    quantize_dynamic(
+        graph,
+        target,
+        nodes_to_quantize=nodes,
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        use_external_data_format=source.with_name(f"{source.name}.data").is_file(),  # large, and too large for one file
+    )
     quantized = onnx.load(target, load_external_data=False)
     return sum(node.op_type == "MatMulInteger" for node in quantized.graph.node)

@@ -1,6 +1,7 @@
 """Exported graphs give what the checkpoints give, whatever comes in; what cannot be exported or loaded says why."""
 
 import copy
+import importlib
 import json
 import subprocess
 import sys
@@ -200,8 +201,26 @@ def test_int8_quantises_the_text_encoder_alone(tfn, tmp_path):
     layers = [layer for layer in model.text_encoder.modules() if isinstance(layer, nn.Linear)]
     assert manifest["int8_products"] == len(layers)
     assert sum(node.op_type == "MatMulInteger" for node in graph.node) == len(layers)
-    assert not (tmp_path / "float32.onnx").exists()
+    assert not (tmp_path / "float32").exists()
     assert manifest["check"]["largest_difference_int8"]["logits"] < 0.1
+
+
+@pytest.mark.parametrize("options", [[], ["--int8"]], ids=["float32", "int8"])
+def test_weights_beside_the_graph(tfn, options, tmp_path, monkeypatch, capsys):
+    """Where they are more than 1.5 GB, for which a small limit stands here."""
+    onnx_program = importlib.import_module("torch.onnx._internal.exporter._onnx_program")
+    monkeypatch.setattr(onnx_program, "_LARGE_MODEL_THRESHOLD", 1000)
+    place, model = tfn
+    target = tmp_path / "target"
+    export.main([str(place / "run"), "--output", str(target), *options])
+    files = sorted(target.glob("*.onnx*"))
+    assert [file.name for file in files] == ["model.onnx", "model.onnx.data"] and not (target / "float32").exists()
+    assert f"model.onnx: {sum(file.stat().st_size for file in files) / 1e6:.1f} MB" in capsys.readouterr().out
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    assert files[1].stat().st_size < 4.1 * weights  # one set of them
+    batch = {"input_ids": torch.tensor([[2, 3, 4]])}
+    with torch.no_grad():
+        torch.testing.assert_close(ExportedModel(target)(**batch).logits, model(**batch).logits, atol=0.01, rtol=0)
 
 
 def test_exported_program_is_loaded_where_it_is_trusted(tmp_path):
