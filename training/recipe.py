@@ -364,7 +364,9 @@ class Recipe:
                 line += [f"--{name}", *(str(item) for item in value)] if value else []
             elif value is not None:
                 line.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
-        return parser.parse_args_into_dataclasses(line, look_for_args_file=False)[0]
+        arguments = parser.parse_args_into_dataclasses(line, look_for_args_file=False)[0]
+        _check_arguments(arguments)
+        return arguments
 
     def to_dict(self) -> dict[str, Any]:
         """Everything needed to run again, without what belongs to one execution."""
@@ -494,6 +496,22 @@ def _check_number(name: str, value: Any, minimum: float, whole: bool = False) ->
     if not fits:
         kind = "a whole number" if whole else "a number"
         raise ValueError(f"`{name}` must be {kind}, at least {minimum:g}; got {value!r}.")
+
+
+def _check_arguments(args: TrainingArguments) -> None:
+    """What the trainer would take as it is, train nothing with, or end with other weights than it says."""
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        _check_number(f"training.{name}", getattr(args, name), minimum=1, whole=True)
+    _check_number("training.learning_rate", args.learning_rate, minimum=0)
+    if not args.num_train_epochs > 0:
+        raise ValueError(f"`training.num_train_epochs` must be a number above 0; got {args.num_train_epochs:g}.")
+    by_steps = args.eval_strategy == args.save_strategy == "steps"
+    if args.load_best_model_at_end and by_steps and args.save_steps != args.eval_steps:
+        raise ValueError(
+            f"`training.save_steps` must be `training.eval_steps`, {args.eval_steps:g}, where `load_best_model_at_end` "
+            f"is true; got {args.save_steps:g}: the best of the weights that are evaluated would not be there in the "
+            "end. Set both to one number."
+        )
 
 
 def check_keys(section: str, content: dict[str, Any], known: Sequence[str]) -> None:

@@ -143,6 +143,32 @@ def test_a_rate_that_waits_for_the_metric_knows_its_direction(recipe_file, targe
     assert "mode" not in recipe.training["lr_scheduler_kwargs"]  # the recipe stays as it was written
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--per_device_train_batch_size", "0"), "`training.per_device_train_batch_size` must be a whole number, at "),
+        (("--per_device_eval_batch_size", "0"), "`training.per_device_eval_batch_size` must be a whole number, at "),
+        (("--gradient_accumulation_steps", "0"), "`training.gradient_accumulation_steps` must be .* least 1; got 0"),
+        (("--num_train_epochs", "0"), "`training.num_train_epochs` must be a number above 0; got 0"),
+        (("--num_train_epochs", "nan"), "`training.num_train_epochs` must be a number above 0; got nan"),
+        (("--learning_rate", "-1e-3"), "`training.learning_rate` must be a number, at least 0; got -0.001"),
+        (("--learning_rate", "nan"), "`training.learning_rate` must be a number, at least 0; got nan"),
+    ],
+)
+def test_settings_that_train_nothing(recipe_file, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        read(recipe_file, "--output_dir", "x", *arguments).training_arguments()
+
+
+def test_the_best_weights_have_to_be_saved(recipe_file):
+    steps = ("--output_dir", "x", "--eval_strategy", "steps", "--eval_steps", "2", "--save_strategy", "steps")
+    with pytest.raises(ValueError, match=r"`training.save_steps` must be `training.eval_steps`, 2, .*; got 6"):
+        read(recipe_file, *steps, "--save_steps", "6").training_arguments()
+    for fitting in (("--save_steps", "2"), ("--save_steps", "6", "--load_best_model_at_end", "false")):
+        read(recipe_file, *steps, *fitting).training_arguments()
+    read(recipe_file, *steps[:-1], "best").training_arguments()
+
+
 def typed(value):
     """How a person types a default on the command line."""
     if value is None:
