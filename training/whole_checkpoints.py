@@ -57,6 +57,26 @@ class WholeCheckpoints(TrainerCallback):
         finally:
             args.save_total_limit = limit
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        """
+        The best checkpoint so far lies beside that which a run goes on with. The trainer only knows the path that it
+        had, ends with the last weights where that is gone, and takes what is there by now where it is not.
+
+        Raises:
+            ValueError: it is not there, or not whole.
+        """
+        if state.global_step == 0 or not args.load_best_model_at_end or not state.best_global_step:
+            return
+        resumed = args.resume_from_checkpoint
+        resumed = Path(resumed) if isinstance(resumed, str) else checkpoint_folder(args, state.global_step)
+        best = resumed.absolute().with_name(f"checkpoint-{state.best_global_step}")
+        if not checkpoint_is_whole(best):
+            raise ValueError(
+                f"{resumed} says that the best checkpoint so far is {best.name}, but {best} is not there or not whole; "
+                "copy it there again, or train in another folder."
+            )
+        state.best_model_checkpoint = str(best)
+
     def on_save(self, args, state, control, **kwargs):
         self.accelerator.wait_for_everyone()
         if not args.should_save:

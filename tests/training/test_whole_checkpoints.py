@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import train
 from datasets_scripts.files import DiskFullError
-from tests.conftest import TINY_RECIPE, killed_run
+from tests.conftest import TINY_RECIPE, KilledError, killed_run
 from training.memory import BatchMemoryError, memory_for, shapes
 from training.trainer import MultimodalTrainer
 from training.whole_checkpoints import FILES_FILE, checkpoint_is_whole
@@ -130,6 +130,40 @@ def test_a_run_without_enough_memory_goes_on_with_smaller_batches(whole, tmp_pat
     train.main([*arguments, *half, "--gradient_accumulation_steps", "2", *RESUME])
     ours, theirs = (load_file(one / "model.safetensors") for one in (out, unbroken))
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in ours)
+
+
+@pytest.mark.parametrize("saved", ["last", "later"])
+def test_a_run_whose_folder_was_moved_ends_with_its_best_weights(tmp_path, monkeypatch, saved):
+    """The first epoch is the best; the run is stopped when nothing, or one more checkpoint, is left to be written."""
+    rates = {group: {"learning_rate": 0.05} for group in ("rest", "audio_encoder", "vision_encoder")}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({**TINY_RECIPE, "optimizer": rates}))
+    arguments = [str(recipe), "--metric_for_best_model", "acc7", "--output_dir"]
+    unbroken = train.main([*arguments, str(tmp_path / "unbroken")])
+    assert unbroken["best_epoch"] == 1.0
+
+    before, after = tmp_path / "before", tmp_path / "after"
+    if saved == "last":
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            patch.setattr("train.predict_rows", raising)
+            train.main([*arguments, str(before)])
+    else:
+        killed_run(monkeypatch, [*arguments, str(before)], 15)
+    shutil.copytree(before, tmp_path / "without")
+    before.rename(after)
+    shutil.copytree(tmp_path / "unbroken", before)  # another run has its place by now
+    for weights in before.glob("checkpoint-*/model.safetensors"):
+        weights.unlink()
+    train.main([*arguments, str(after), *RESUME])
+    assert same_weights(after, tmp_path / "unbroken")
+
+    shutil.rmtree(tmp_path / "without" / "checkpoint-6")
+    with pytest.raises(ValueError, match="best checkpoint so far is checkpoint-6, but .* is not there or not whole"):
+        train.main([*arguments, str(tmp_path / "without"), *RESUME])
+
+
+def raising(*args, **kwargs):
+    raise KilledError
 
 
 @pytest.mark.parametrize("killed_at", [7, 9])
