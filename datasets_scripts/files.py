@@ -12,6 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # where there are no such locks
+    fcntl = None  # type: ignore[assignment]
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Libraries that are not written in Python say it in words alone; PyTorch not even that, but that writing failed.
 _OF_PYTORCH = ("PytorchStreamWriter failed writing", "unexpected pos", "iostream error")
@@ -82,6 +87,47 @@ def new_folder(path: str | Path | None, option: str = "") -> Iterator[Path]:
         for file in (folder, *folder.rglob("*")):
             file.chmod(0o755 if file.is_dir() else 0o644)
         os.replace(folder, target)
+
+
+def keep_folder(path: str | Path, option: str) -> None:
+    """
+    Makes a folder, if it is not there, and keeps it for this process until that ends, however it ends, or
+    `release_folder` is called. It is the folder that is kept, whatever its name is by then. On a file system without
+    locks, nothing is kept.
+
+    Args:
+        option: What gave the path, for the error.
+
+    Raises:
+        FileExistsError: another process keeps it.
+    """
+    Path(path).mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        return
+    folder = os.open(path, os.O_RDONLY)
+    status = os.fstat(folder)
+    place = (status.st_dev, status.st_ino)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(folder)
+        if isinstance(error, BlockingIOError) and place not in _kept:
+            raise FileExistsError(
+                f"{option} {path} is being written by another process; wait for its end, or give another folder."
+            ) from None
+    else:
+        _kept[place] = folder
+
+
+def release_folder(path: str | Path) -> None:
+    """Ends what `keep_folder` began."""
+    status = os.stat(path)
+    folder = _kept.pop((status.st_dev, status.st_ino), None)
+    if folder is not None:
+        os.close(folder)
+
+
+_kept: dict[tuple[int, int], int] = {}
 
 
 def delete_left_over(folder: str | Path) -> None:

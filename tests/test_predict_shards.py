@@ -1,5 +1,6 @@
 """Predictions as a folder of files: the same however they were made, by many processes, or after having been killed."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -219,6 +220,20 @@ def test_a_folder_with_something_else(checkpoint, tmp_path):
     with pytest.raises(FileExistsError, match="holds other files; give another --output"):
         predict.main([checkpoint, "--output", str(tmp_path), *SIZES])
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_one_run_at_a_time_writes_into_a_folder(checkpoint, whole, tmp_path):
+    path = tmp_path / "predictions"
+    work = half_done(whole, path)
+    other = os.open(work, os.O_RDONLY)  # in the place of another process
+    fcntl.flock(other, fcntl.LOCK_EX)
+    before = contents(work)
+    with pytest.raises(FileExistsError, match="predictions.incomplete is being written by another process"):
+        predict.main([checkpoint, "--output", f"{path}/", *SIZES])
+    assert contents(work) == before
+    os.close(other)
+    predict.main([checkpoint, "--output", f"{path}/", *SIZES])
+    assert contents(path) == contents(whole)
 
 
 def test_a_file_that_goes_before_the_end(checkpoint, whole, tmp_path):

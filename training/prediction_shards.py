@@ -24,7 +24,7 @@ from datasets.utils import tqdm
 
 from datasets_scripts.extraction.share import Share
 from datasets_scripts.extraction.store import settings_key
-from datasets_scripts.files import delete_left_over, whole_file, write_json
+from datasets_scripts.files import delete_left_over, keep_folder, release_folder, whole_file, write_json
 from training.checkpoint import checkpoint_sha256
 from training.corpus import Corpus, Rows, prepare_split
 from training.prediction import predict_rows
@@ -66,12 +66,13 @@ class PredictionFolder:
             Whether everything is there already.
 
         Raises:
-            FileExistsError: where either folder holds something else.
+            FileExistsError: where either folder holds something else, or another run writes there.
         """
         if self.path.exists() and (self.path.is_file() or any(self.path.iterdir())):
             self._check(self.path)
             return True
-        if self.work.exists() and any(self.work.iterdir()):
+        keep_folder(self.work, "--output")
+        if any(self.work.iterdir()):
             self._check(self.work)
         else:
             write_json(self.work / MANIFEST_FILE, self.manifest)
@@ -130,6 +131,7 @@ class PredictionFolder:
             temporary.write_text(self._card(metrics), encoding="utf-8")
         write_json(self.work / MANIFEST_FILE, {**self.manifest, "metrics": metrics})
         os.replace(self.work, self.path)
+        release_folder(self.path)
 
     def metrics(self) -> dict[str, float]:
         """Those of the whole folder."""

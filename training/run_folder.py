@@ -13,7 +13,15 @@ import pyarrow.parquet as pq
 from safetensors.torch import load_model, save_model
 from transformers.utils import CONFIG_NAME
 
-from datasets_scripts.files import check_writable, delete_left_over, room_for, whole_file, write_json
+from datasets_scripts.files import (
+    check_writable,
+    delete_left_over,
+    keep_folder,
+    release_folder,
+    room_for,
+    whole_file,
+    write_json,
+)
 from training.finished_run import PREDICTIONS_FILE, RECIPE_FILE, RESULTS_FILE, FinishedRun
 from training.model_card import write_card
 from training.recipe import STAGES_FOLDER, Recipe, Stage, load_yaml
@@ -106,9 +114,14 @@ class RunFolder:
 
     def claim(self) -> None:
         """
-        Makes the folder and writes the resolved recipe, unless a run is resumed: then what it had not finished writing
-        when it was stopped is deleted.
+        Makes the folder, keeps it for this process, and writes the resolved recipe, unless a run is resumed: then what
+        it had not finished writing when it was stopped is deleted.
+
+        Raises:
+            FileExistsError: another run writes into the folder, or has begun in it since it was looked at.
         """
+        keep_folder(self.path, "--output_dir")
+        self._check()
         delete_left_over(self.path)
         if not (self.path / RECIPE_FILE).exists():
             with whole_file(self.path / RECIPE_FILE) as temporary:
@@ -157,6 +170,7 @@ class RunFolder:
             os.replace(file, self.path / file.name)
         staged.rmdir()
         write_json(self.path / RESULTS_FILE, without_nan(run.results))
+        release_folder(self.path)
 
 
 class StageFolder:

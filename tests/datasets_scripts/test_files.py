@@ -1,8 +1,10 @@
 """Files that are written whole or not at all."""
 
 import errno
+import fcntl
 import os
 import resource
+import signal
 import sys
 from contextlib import contextmanager
 
@@ -13,7 +15,15 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from datasets_scripts.files import DiskFullError, check_writable, delete_left_over, disk_is_full, whole_file
+from datasets_scripts.files import (
+    DiskFullError,
+    check_writable,
+    delete_left_over,
+    disk_is_full,
+    keep_folder,
+    release_folder,
+    whole_file,
+)
 
 
 def names(folder):
@@ -181,3 +191,43 @@ def test_what_a_killed_process_left(tmp_path):
     delete_left_over(tmp_path)
     assert names(tmp_path) == [".hidden", ".incomplete", "a.txt", "checkpoint-3"]
     assert names(tmp_path / "checkpoint-3") == [".hidden", ".incomplete", "a.txt"]
+
+
+def kept_by_another(path):
+    """Whether another process could not keep it: locks are of open files, so that this one can ask in its place."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(folder)
+    return False
+
+
+def test_a_folder_is_kept_until_it_is_released(tmp_path):
+    path, renamed = tmp_path / "new" / "folder", tmp_path / "renamed"
+    for _ in range(2):  # a process may ask for what it has
+        keep_folder(path, "--output")
+        assert kept_by_another(path) and names(path) == []
+    path.rename(renamed)
+    assert kept_by_another(renamed)
+    release_folder(renamed)
+    assert not kept_by_another(renamed)
+    release_folder(renamed)
+
+
+def test_a_folder_that_another_process_keeps(tmp_path):
+    ready, done = os.pipe()
+    child = os.fork()
+    if child == 0:
+        keep_folder(tmp_path, "--output")
+        os.write(done, b"1")
+        signal.pause()
+    os.read(ready, 1)
+    with pytest.raises(FileExistsError, match=f"--output {tmp_path} is being written by another process; wait for its"):
+        keep_folder(tmp_path, "--output")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    keep_folder(tmp_path, "--output")
+    release_folder(tmp_path)

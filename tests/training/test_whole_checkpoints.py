@@ -1,7 +1,9 @@
 """Checkpoints that are not whole: half written, half deleted, with no room for them; and batches that do not fit."""
 
 import errno
+import fcntl
 import json
+import os
 import shutil
 
 import pytest
@@ -10,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 import train
-from datasets_scripts.files import DiskFullError
+from datasets_scripts.files import DiskFullError, release_folder
 from tests.conftest import TINY_RECIPE, KilledError, killed_run
 from training.memory import BatchMemoryError, memory_for, shapes
 from training.trainer import MultimodalTrainer
@@ -160,6 +162,33 @@ def test_a_run_whose_folder_was_moved_ends_with_its_best_weights(tmp_path, monke
     shutil.rmtree(tmp_path / "without" / "checkpoint-6")
     with pytest.raises(ValueError, match="best checkpoint so far is checkpoint-6, but .* is not there or not whole"):
         train.main([*arguments, str(tmp_path / "without"), *RESUME])
+
+
+def test_one_run_at_a_time_writes_into_a_folder(whole, tmp_path, monkeypatch):
+    """Begun while the other reads its data, or resumed while the other still trains."""
+    recipe, out, load = whole[0], tmp_path / "run", train.load_corpus
+
+    def and_another_begins(*args, **kwargs):
+        with monkeypatch.context() as patch:
+            patch.setattr("train.load_corpus", load)
+            killed_run(monkeypatch, [recipe, *STEPS, "--seed", "8", "--output_dir", str(out)], 3)
+        return load(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train.load_corpus", and_another_begins)
+        with pytest.raises(FileExistsError, match="holds another run"):
+            train.main([recipe, *STEPS, "--seed", "8", "--output_dir", str(out)])
+
+    release_folder(out)
+    other = os.open(out, os.O_RDONLY)  # in the place of another process
+    fcntl.flock(other, fcntl.LOCK_EX)
+    before = sorted(path.name for path in out.iterdir())
+    with pytest.raises(FileExistsError, match="--output_dir .* is being written by another process"):
+        train.main([recipe, *STEPS, "--seed", "8", "--output_dir", str(out), *RESUME])
+    assert sorted(path.name for path in out.iterdir()) == before
+    os.close(other)
+    train.main([recipe, *STEPS, "--seed", "8", "--output_dir", str(out), *RESUME])
+    assert (out / "all_results.json").exists()
 
 
 def raising(*args, **kwargs):
