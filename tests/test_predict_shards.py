@@ -222,6 +222,14 @@ def test_a_folder_with_something_else(checkpoint, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_a_link_to_an_empty_folder(checkpoint, whole, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    predict.main([checkpoint, "--output", f"{tmp_path / 'link'}/", *SIZES])
+    assert contents(tmp_path / "disk") == contents(whole) and (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
+
+
 def test_one_run_at_a_time_writes_into_a_folder(checkpoint, whole, tmp_path):
     path = tmp_path / "predictions"
     work = half_done(whole, path)

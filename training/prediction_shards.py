@@ -47,7 +47,7 @@ class PredictionFolder:
     """
 
     def __init__(self, path: str | Path, manifest: dict[str, Any]):
-        self.path = Path(path).absolute()
+        self.path = Path(path).resolve()  # a link cannot be replaced by a folder
         self.manifest = manifest
         self.work = self.path.with_name(f"{self.path.name}.incomplete")
         self.key = settings_key(manifest)
