@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -20,7 +19,7 @@ from datasets.features.features import Array2DExtensionType
 from transformers import TrainingArguments
 
 from datasets_scripts.builder import file_sha256
-from datasets_scripts.files import whole_file, write_json
+from datasets_scripts.files import disk_is_full, whole_file, write_json
 from training.corpus import PreparedRows
 from training.digests import add_tensors
 from training.mapped_rows import MappedRows
@@ -128,11 +127,11 @@ class TextStates:
         try:
             self._write(model, processor, device)
         except OSError as error:
-            room = f" {self._size / 1e6:.0f} MB are needed." if error.errno == errno.ENOSPC else ""
+            room = f" {self._size / 1e6:.0f} MB are needed." if disk_is_full(error) else ""
             raise OSError(
-                f"The text encoder's outputs cannot be kept in {self.file.parent}: {error}.{room} Set the environment "
-                "variable HF_DATASETS_CACHE to another folder, or let the encoder run in every epoch with "
-                "--encoded_text none."
+                f"The text encoder's outputs cannot be kept in {self.file.parent}: {str(error).rstrip('.')}.{room} Set "
+                "the environment variable HF_DATASETS_CACHE to another folder, or let the encoder run in every epoch "
+                "with --encoded_text none."
             ) from error
         logger.info(
             f"The text encoder is not trained: its outputs for {len(self.lengths)} texts ({self._size / 1e6:.0f} MB) "

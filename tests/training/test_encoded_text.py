@@ -1,6 +1,7 @@
 """A text encoder that is not trained: its outputs on disk, and trainings that read them."""
 
 import copy
+import errno
 import json
 import pickle
 import shutil
@@ -254,6 +255,16 @@ def test_a_cache_that_cannot_be_written(setting, tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "file")
     with pytest.raises(OSError, match="cannot be kept in .*file.*HF_DATASETS_CACHE.*--encoded_text none"):
         setting.encoded()
+
+
+def test_a_full_disk_says_how_much_is_needed(setting, cache, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(encoded_text.pa, "OSFile", full)
+    with pytest.raises(OSError, match=r"free some space\. 0 MB are needed\. Set the environment variable HF_DATASETS_"):
+        setting.encoded()
+    assert not list(cache.iterdir())
 
 
 def test_states_beyond_float16(setting):
