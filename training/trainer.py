@@ -88,6 +88,11 @@ class MultimodalTrainer(Trainer):
         self.add_callback(self.checkpoints)  # the last: it says that a checkpoint is whole
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        if resume_from_checkpoint and self.args.save_only_model:  # the library would begin with a new optimiser
+            raise ValueError(
+                f"`training.save_only_model` is true, so that {resume_from_checkpoint} has no state of the optimiser: "
+                "the run cannot go on as it was. Train anew in another folder."
+            )
         # The label generator's callback finds its state by it.
         self.args.resume_from_checkpoint = resume_from_checkpoint
         self._of_step.clear()

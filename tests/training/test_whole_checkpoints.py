@@ -191,6 +191,13 @@ def test_one_run_at_a_time_writes_into_a_folder(whole, tmp_path, monkeypatch):
     assert (out / "all_results.json").exists()
 
 
+def test_checkpoints_without_the_optimiser_are_not_gone_on_with(whole, tmp_path, monkeypatch):
+    arguments = [whole[0], *STEPS, "--save_only_model", "true", "--output_dir", str(tmp_path / "run")]
+    killed_run(monkeypatch, arguments, 5)
+    with pytest.raises(ValueError, match=r"`training.save_only_model` is true, so that .*checkpoint-4 has no state of"):
+        train.main([*arguments, *RESUME])
+
+
 def raising(*args, **kwargs):
     raise KilledError
 
