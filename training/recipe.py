@@ -42,6 +42,12 @@ ARCHITECTURES = {config_class.model_type: config_class for config_class in CONFI
 # Belong to one execution, not to the recipe: not written into the resolved recipe.
 PER_RUN_FIELDS = ("output_dir", "resume_from_checkpoint", "logging_dir", "disable_tqdm")
 
+# Settings of the library's trainer that this project's would not heed, and why.
+UNUSABLE = {
+    "label_smoothing_factor": "models compute their loss themselves",
+    "auto_find_batch_size": "the samples of a step would be other ones; lower per_device_train_batch_size, and raise "
+    "gradient_accumulation_steps as much",
+}
 
 STAGES_FOLDER = "stages"  # in the folder of a run
 
@@ -505,6 +511,9 @@ def _check_arguments(args: TrainingArguments) -> None:
     _check_number("training.learning_rate", args.learning_rate, minimum=0)
     if not args.num_train_epochs > 0:
         raise ValueError(f"`training.num_train_epochs` must be a number above 0; got {args.num_train_epochs:g}.")
+    for name, reason in UNUSABLE.items():
+        if getattr(args, name):
+            raise ValueError(f"`training.{name}` must be left out: {reason}; got {getattr(args, name)}.")
     by_steps = args.eval_strategy == args.save_strategy == "steps"
     if args.load_best_model_at_end and by_steps and args.save_steps != args.eval_steps:
         raise ValueError(

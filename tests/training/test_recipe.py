@@ -153,9 +153,14 @@ def test_a_rate_that_waits_for_the_metric_knows_its_direction(recipe_file, targe
         (("--num_train_epochs", "nan"), "`training.num_train_epochs` must be a number above 0; got nan"),
         (("--learning_rate", "-1e-3"), "`training.learning_rate` must be a number, at least 0; got -0.001"),
         (("--learning_rate", "nan"), "`training.learning_rate` must be a number, at least 0; got nan"),
+        (("--label_smoothing_factor", "0.1"), "`training.label_smoothing_factor` must be left out: models .*; got 0.1"),
+        (
+            ("--auto_find_batch_size", "true"),
+            "`training.auto_find_batch_size` must be left out: the samples .* got Tru",
+        ),
     ],
 )
-def test_settings_that_train_nothing(recipe_file, arguments, message):
+def test_settings_that_train_nothing_or_would_not_be_heeded(recipe_file, arguments, message):
     with pytest.raises(ValueError, match=message):
         read(recipe_file, "--output_dir", "x", *arguments).training_arguments()
 
