@@ -30,6 +30,7 @@ from datasets_scripts.prepared import (
     check_shards,
     delete_beside,
     replaced_folder,
+    take_back,
     write_card,
     write_shards,
 )
@@ -216,7 +217,7 @@ class SourceBuilder(datasets.GeneratorBasedBuilder):
             DiskFullError: there is no room for it; nothing of it is there then.
         """
         self._as_folder = True
-        delete_beside(folder)
+        take_back(folder)  # but no lock: another conversion may hold it, and this one waits
         try:
             with room_for(folder):
                 self.download_and_prepare(

@@ -80,7 +80,13 @@ def replaced_folder(folder: Path) -> Path:
 
 
 def delete_beside(folder: Path) -> None:
-    """Delete what a conversion leaves beside its folder: locks, and the folder that was replaced.
+    """Delete what a conversion leaves beside its folder: see `take_back`, and locks, when nobody waits."""
+    take_back(folder)
+    Path(f"{folder}_builder.lock").unlink(missing_ok=True)
+
+
+def take_back(folder: Path) -> None:
+    """Delete the folder that was replaced by one of this name.
 
     Where there is none in its place, since the conversion was stopped or failed just then, it gets its name back.
     """
@@ -88,7 +94,6 @@ def delete_beside(folder: Path) -> None:
     if before.exists() and not folder.exists():
         os.rename(before, folder)
     shutil.rmtree(before, ignore_errors=True)
-    Path(f"{folder}_builder.lock").unlink(missing_ok=True)
 
 
 def shard_names(folder: Path) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 import prepare_data
 from datasets_scripts import PreparedFolder, load_dataset
@@ -163,6 +164,19 @@ def test_a_killed_conversion_looks_incomplete_and_starts_clean(tmp_path):
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert not half.exists() and "99999" not in "".join(os.listdir(folder / "data"))
     assert len(load_dataset(folder)["train"]) == 4000
+
+
+def test_a_conversion_waits_for_another_into_the_same_folder(source, tmp_path):
+    folder = tmp_path / "prepared"
+    other = FileLock(f"{folder}_builder.lock")  # as the library holds it
+    command = [sys.executable, "prepare_data.py", str(source), "--output", str(folder)]
+    with other:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(8)
+        assert not folder.exists()
+    assert process.wait(120) == 0
+    assert is_prepared(folder)
 
 
 def test_the_command_speaks_in_sentences(source, tmp_path):
