@@ -10,7 +10,9 @@ from modeling.dropped_attention import dropped_attention
 
 SHAPE = (3, 2, 5, 7)  # samples, heads, queries, keys
 MASKS = pytest.mark.parametrize("kind", ["none", "keys", "each", "added"])
-PARTS = pytest.mark.parametrize("cached", [1, 80, 2**17], ids=["a head at a time", "some", "all at once"])
+PARTS = pytest.mark.parametrize(
+    "cached", [1, 14, 40, 80, 2**17], ids=["a query at a time", "queries", "a head", "some", "all at once"]
+)
 
 
 def make(kind, dtype=torch.float64):
