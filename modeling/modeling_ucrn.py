@@ -96,7 +96,7 @@ class UcrnModel(MultimodalPreTrainedModel):
     def _refined(self, modality: str, sequence: ModalitySequence) -> ModalitySequence:
         sequence = ModalitySequence(self.projections[modality](sequence.values), sequence.mask)
         if self.config.refinement:
-            values = self.refinements[modality](sequence, sequence)
+            values = self.refinements[modality](sequence)
             sequence = ModalitySequence(values, sequence.mask)
         return sequence.cleared()
 
@@ -105,7 +105,8 @@ class UcrnModel(MultimodalPreTrainedModel):
         maps = dict(representations)
         if self.distribution is not None:
             maps = {modality: self.distribution(state) for modality, state in maps.items()}
-        total = torch.zeros(next(iter(maps.values())).shape[0], device=self.device)
+        some = next(iter(maps.values()))
+        total = torch.zeros(some.shape[0], device=some.device)
         for first, second in combinations(representations, 2):
             divergence = jensen_shannon_divergence(maps[first], maps[second])
             total = total + divergence * (present[first] & present[second])
@@ -118,9 +119,9 @@ class UcrnModel(MultimodalPreTrainedModel):
         if self.crossmodal is None:
             return steps.values.flatten(1)
         if self.config.crossmodal_axis == "modalities":
-            return ModalitySequence(self.crossmodal(steps, steps), there).cleared().values.flatten(1)
+            return ModalitySequence(self.crossmodal(steps), there).cleared().values.flatten(1)
         whole = ModalitySequence(steps.values.flatten(1).unsqueeze(1), there.new_ones(there.shape[0], 1))
-        return self.crossmodal(whole, whole).squeeze(1)
+        return self.crossmodal(whole).squeeze(1)
 
 
 def jensen_shannon_divergence(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -169,12 +170,12 @@ class _Refinement(nn.Module):
             _RefinementLayer(size, heads, attention_dropout, relu_dropout, residual_dropout) for _ in range(layers)
         )
 
-    def forward(self, target: ModalitySequence, source: ModalitySequence) -> torch.Tensor:
+    def forward(self, sequence: ModalitySequence) -> torch.Tensor:
         """(B, T, size) from a left-aligned sequence that attends to itself; called as MulT's transformer is."""
-        values = with_positions(target.values, 1.0) if self.positions else target.values
+        values = with_positions(sequence.values, 1.0) if self.positions else sequence.values
         values = self.dropout(values)
         for layer in self.layers:
-            values = layer(values, source.mask)
+            values = layer(values, sequence.mask)
         return values
 
 

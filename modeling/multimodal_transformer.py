@@ -93,7 +93,7 @@ class MultimodalTransformer(nn.Module):
             parts = [self.crossmodal[f"{target}_from_{source}"](query, projected[source]) for source in sources]
             parts = parts or [query.values]
             joined = ModalitySequence(torch.cat(parts, dim=-1), query.mask)
-            found[target] = ModalitySequence(self.refinement[target](joined, joined), query.mask).cleared()
+            found[target] = ModalitySequence(self.refinement[target](joined), query.mask).cleared()
         return found
 
 

@@ -46,13 +46,14 @@ class Transformer(nn.Module):
         )
         self.norm = nn.LayerNorm(size)
 
-    def forward(self, target: ModalitySequence, source: ModalitySequence) -> torch.Tensor:
-        """(B, T, size); where source is target, each layer attends to what the one before it made."""
+    def forward(self, target: ModalitySequence, source: ModalitySequence | None = None) -> torch.Tensor:
+        """(B, T, size); without a source, each layer attends to what the one before it made."""
         values = self._embedded(target)
         # The source's embedding is the same for all layers (MulT, section 3.2).
-        context = None if source is target else self._embedded(source)
+        context = None if source is None else self._embedded(source)
+        mask = target.mask if source is None else source.mask
         for layer in self.layers:
-            values = layer(values, values if context is None else context, source.mask)
+            values = layer(values, values if context is None else context, mask)
         return self.norm(values)
 
     def _embedded(self, sequence: ModalitySequence) -> torch.Tensor:
