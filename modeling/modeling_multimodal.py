@@ -78,6 +78,20 @@ class MultimodalPreTrainedModel(PreTrainedModel):
             super()._init_weights(module)
 
     @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """
+        See `PreTrainedModel.from_pretrained`.
+
+        Raises:
+            ValueError: `device_map` lets something other than the text encoder wait on disk, or beside a GPU, until it
+                is called: layers whose weights are read without a call would not be there.
+        """
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        _check_placement(model)
+        return loaded
+
+    @classmethod
     def from_text_encoder(cls, config: MultimodalConfig, name_or_path: str, **kwargs) -> "MultimodalPreTrainedModel":
         """
         A new model around a pretrained text encoder, for training: everything else starts at random.
@@ -215,7 +229,8 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         valid.
 
         Raises:
-            ValueError: for an argument of the wrong shape, for one that the checkpoint has no use for, for none at all.
+            ValueError: for an argument of the wrong shape, for one that the checkpoint has no use for, for none at all,
+                for a batch without samples.
         """
         config = self.config
         if config.text_config is None and input_ids is not None:
@@ -234,6 +249,8 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         if first is None:
             raise ValueError(f"No modality came; give at least one of {', '.join(self.input_names)}.")
         batch = first.shape[0]
+        if batch == 0:
+            raise ValueError("The batch has no samples; give at least one.")
         found: dict[str, ModalitySequence] = {}
         for modality, (values, mask) in given.items():
             if modality in config.modalities and modality not in self.read_modalities:
@@ -241,18 +258,18 @@ class MultimodalPreTrainedModel(PreTrainedModel):
             feature_size = getattr(config, f"{modality}_feature_size")
             if modality == "text" and config.text_config is not None:
                 if text_values is not None:
-                    found["text"] = self._encoded_before(batch, input_ids, text_values, attention_mask)
+                    found["text"] = self._encoded_before(first, input_ids, text_values, attention_mask)
                 if input_ids is not None and (input_ids.dim() != 2 or input_ids.shape[0] != batch):
                     shape = tuple(input_ids.shape)
                     raise ValueError(f"`input_ids` must have the shape (batch {batch}, tokens); got {shape}.")
             elif feature_size is not None:
-                found[modality] = self._feature_sequence(batch, modality, feature_size, values, mask)
+                found[modality] = self._feature_sequence(first, modality, feature_size, values, mask)
             elif values is not None:
                 raise ValueError(
                     f"`{modality}_values` came, but this checkpoint was trained without {modality}; leave it out."
                 )
         if config.text_config is not None and "text" in self.read_modalities and "text" not in found:
-            text = self._encode_tokens(batch, input_ids, attention_mask, token_type_ids, found)
+            text = self._encode_tokens(first, input_ids, attention_mask, token_type_ids, found)
             found = {"text": text, **found}
         return found
 
@@ -283,10 +300,12 @@ class MultimodalPreTrainedModel(PreTrainedModel):
             names["text"] = "input_ids"
         return tuple(names.values())
 
-    def _feature_sequence(self, batch, modality, feature_size, values, mask) -> ModalitySequence:
+    def _feature_sequence(self, first, modality, feature_size, values, mask) -> ModalitySequence:
+        """Of as many samples, and where they are, as in `first`; the model may be on several devices."""
+        batch = first.shape[0]
         if values is None:
-            values = torch.zeros(batch, 0, feature_size, dtype=self.dtype, device=self.device)
-            mask = torch.zeros(batch, 0, dtype=torch.bool, device=self.device)
+            values = torch.zeros(batch, 0, feature_size, dtype=self.dtype, device=first.device)
+            mask = torch.zeros(batch, 0, dtype=torch.bool, device=first.device)
         if values.dim() != 3 or values.shape[0] != batch:
             raise ValueError(
                 f"`{modality}_values` must have the shape (batch {batch}, steps, {feature_size}); got "
@@ -305,7 +324,7 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         # Padding may hold anything, NaN included; a zero in its place keeps it out of the gradients too.
         return at_least_one_step(values.to(self.dtype), mask).cleared()
 
-    def _encoded_before(self, batch, input_ids, text_values, attention_mask) -> ModalitySequence:
+    def _encoded_before(self, first, input_ids, text_values, attention_mask) -> ModalitySequence:
         """The text encoder's last hidden states, which came in place of tokens."""
         if input_ids is not None:
             raise ValueError(
@@ -318,18 +337,18 @@ class MultimodalPreTrainedModel(PreTrainedModel):
                 "states cannot be computed before; give `input_ids`."
             )
         size = self.config.text_config.hidden_size
-        values, mask = self._feature_sequence(batch, "text", size, text_values, attention_mask)
+        values, mask = self._feature_sequence(first, "text", size, text_values, attention_mask)
         return ModalitySequence(values + untouched(self.get_submodule("text_encoder")), mask)
 
-    def _encode_tokens(self, batch, input_ids, attention_mask, token_type_ids, others) -> ModalitySequence:
+    def _encode_tokens(self, first, input_ids, attention_mask, token_type_ids, others) -> ModalitySequence:
         encoder, text_config = self.get_submodule("text_encoder"), self.config.text_config
         if input_ids is None or input_ids.shape[1] == 0:
             # Processes that share an encoder's parameters gather them together: all run it, or none.
             in_processes = torch.distributed.is_available() and torch.distributed.is_initialized()
             if self.text_encoder_reads_others or in_processes:
-                nothing = torch.zeros(batch, 1, dtype=torch.long, device=self.device)
-                return self._encode_tokens(batch, nothing, nothing, None, others)
-            values = torch.zeros(batch, 1, text_config.hidden_size, dtype=self.dtype, device=self.device)
+                nothing = torch.zeros(first.shape[0], 1, dtype=torch.long, device=first.device)
+                return self._encode_tokens(first, nothing, nothing, None, others)
+            values = torch.zeros(first.shape[0], 1, text_config.hidden_size, dtype=self.dtype, device=first.device)
             return ModalitySequence(values + untouched(encoder), torch.zeros_like(values[..., 0], dtype=torch.bool))
         longest = longest_input(encoder)
         if longest is not None and input_ids.shape[1] > longest:
@@ -361,6 +380,20 @@ def longest_input(encoder: nn.Module) -> int | None:
     if isinstance(positions, nn.Embedding) and positions.padding_idx is not None:
         return positions.num_embeddings - positions.padding_idx - 1
     return getattr(encoder.config, "max_position_embeddings", None)
+
+
+def _check_placement(model: nn.Module) -> None:
+    places = getattr(model, "hf_device_map", {})
+    waiting = {"disk"} if set(places.values()) <= {"cpu", "disk"} else {"cpu", "disk"}
+    found = [name for name, place in places.items() if place in waiting and name.split(".")[0] != "text_encoder"]
+    if found:
+        parts = [name for name, part in model.named_children() if any(True for _ in part.parameters())]
+        example = ", ".join(f'"{part}": ' + ('"disk"' if part == "text_encoder" else "0") for part in parts)
+        raise ValueError(
+            f"`device_map` puts {', '.join(name or 'the whole model' for name in found)} on {places[found[0]]} until "
+            "it is called; this is for the text encoder alone. Name the device of every part, such as "
+            f"{{{example}}}."
+        )
 
 
 def _without_pooler(text_config) -> dict[str, bool]:

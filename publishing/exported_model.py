@@ -80,7 +80,8 @@ class ExportedModel:
             `ModelOutput`: the outputs that the manifest names, under the names that the model gave them.
 
         Raises:
-            ValueError: for arguments that the model has no use for, of the wrong shape, for none at all; for no rows.
+            ValueError: for arguments that the model has no use for, of the wrong shape, for none at all; for a batch
+                without samples.
         """
         found = self._run(self._inputs({name: value for name, value in batch.items() if value is not None}))
         return ModelOutput(zip(self.manifest["outputs"], found, strict=True))
@@ -123,7 +124,7 @@ class ExportedModel:
             raise ValueError(f"No modality came; give at least one of {', '.join(next(iter(m)) for m in modalities)}.")
         rows, inputs = first.shape[0], {}
         if rows == 0:  # on which ONNX Runtime's LSTM ends the process
-            raise ValueError("The batch has no rows; give at least one.")
+            raise ValueError("The batch has no samples; give at least one.")
         for modality, described in modalities.items():
             main = next(iter(described))
             steps = batch[main].shape[1] if main in batch and batch[main].dim() > 1 else 0

@@ -17,6 +17,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 from torch.nn.functional import pad
+from torch.utils._pytree import tree_map_only
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel
 
 import modeling  # noqa: F401  (registers the architectures)
@@ -339,6 +340,20 @@ def test_evaluation_is_deterministic_and_changes_nothing(model):
 
 
 @every_target
+def test_modules_may_be_called_with_copies(model):
+    """As they are where something places them on devices: Accelerate's hooks, FullyShardedDataParallel's castings."""
+    batch = make_batch(model)
+    expected = predict(model, batch)
+
+    def copied(module, args, kwargs):
+        return tree_map_only(torch.Tensor, torch.clone, (args, kwargs))
+
+    for module in model.modules():
+        module.register_forward_pre_hook(copied, with_kwargs=True)
+    assert_same(predict(model, batch), expected, atol=0)
+
+
+@every_target
 def test_rows_do_not_see_each_other(model):
     batch, other = make_batch(model), make_batch(model, seed=1)
     output = predict(model, batch)
@@ -428,9 +443,11 @@ def test_bfloat16(model):
     for inputs in (batch, shorter):
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.isfinite(predict(model, inputs).logits).all()
-            assert_finite_gradients(model, inputs)
+            for training in (True, False):
+                assert_finite_gradients(model.train(training), inputs)
         assert torch.isfinite(predict(half, inputs).logits).all()
-        assert_finite_gradients(half, inputs)
+        for training in (True, False):
+            assert_finite_gradients(half.train(training), inputs)
 
 
 @every_model
@@ -445,6 +462,7 @@ def bad_inputs(model):
     config, batch = model.config, make_batch(model)
     yield model.input_names[0], {"labels": batch["labels"]}
     yield "labels", {**batch, "labels": batch["labels"][:1]}
+    yield "batch", {name: value[:0] for name, value in batch.items()}
     for modality in MODALITIES:
         tokens = modality == "text" and config.text_config is not None
         values, mask = "input_ids" if tokens else f"{modality}_values", MASKS[modality]
@@ -496,6 +514,31 @@ def test_states_of_the_text_encoder_in_place_of_tokens(model):
         predict(model, {**given, "input_ids": states["input_ids"]})
     with pytest.raises(ValueError, match="`text_values` has 31 .* 32; .* text encoder"):
         predict(model, {**given, "text_values": given["text_values"][..., 1:]})
+
+
+@token_models
+def test_text_encoder_on_disk(model, tmp_path):
+    """Until it runs; nothing else may be there."""
+    model.save_pretrained(tmp_path / "model")
+    parts = [name for name, part in model.named_children() if [*part.parameters()]]
+    places = {name: "disk" if name == "text_encoder" else "cpu" for name in parts}
+
+    def load(device_map):
+        return AutoModel.from_pretrained(
+            tmp_path / "model", device_map=device_map, offload_folder=tmp_path / "offloaded"
+        )
+
+    loaded, batch = load(places), make_batch(model)
+    assert {parameter.device.type for parameter in loaded.text_encoder.parameters()} == {"meta"}
+    for absent in (None, *model.config.modalities):
+        inputs = {name: value for name, value in batch.items() if name not in ARGUMENTS.get(absent, ())}
+        assert_same(predict(loaded, inputs), predict(model, inputs))
+    for wrong, message in (
+        ({"": "disk"}, "the whole model on disk"),
+        ({**places, parts[-1]: "disk"}, rf"{parts[-1]} on"),
+    ):
+        with pytest.raises(ValueError, match=rf'{message}.*"text_encoder": "disk", .*"{parts[-1]}": 0'):
+            load(wrong)
 
 
 @token_models

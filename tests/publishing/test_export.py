@@ -144,7 +144,7 @@ def test_stranger_with_onnxruntime_alone(tfn, tmp_path):
         ),
         ({"audio_values": torch.zeros(2, 2, 5), "input_ids": torch.zeros(3, 2).long()}, "must have the shape"),
         ({"input_ids": torch.zeros(1, 600).long()}, "reads at most 512"),
-        ({"audio_values": torch.zeros(0, 2, 5)}, "no rows"),
+        ({"audio_values": torch.zeros(0, 2, 5)}, "no samples"),
     ],
 )
 def test_what_does_not_fit_is_refused(tfn, batch, message):
