@@ -241,6 +241,13 @@ def refused(arguments, out, error=ValueError):
     return str(caught.value)
 
 
+def test_batches_that_are_never_full(tiny_recipe, tmp_path):
+    arguments = [tiny_recipe(), "--dataloader_drop_last", "true", "--per_device_train_batch_size"]
+    message = refused([*arguments, "49"], tmp_path / "out")
+    assert "no other is made of 48 training samples: a batch has 49 (49 on 1 processes)" in message
+    train.main([*arguments, "48", "--output_dir", str(tmp_path / "out"), "--num_train_epochs", "1"])
+
+
 def test_a_truncated_pickle(tiny_recipe, mmsa_content, mmsa_file, tmp_path):
     path = Path(mmsa_file(mmsa_content))
     path.write_bytes(path.read_bytes()[:-200])

@@ -47,6 +47,7 @@ def prepare_splits(
     check_labels(corpus.splits, model.config.label_range, columns)
     splits = {name: prepare_split(rows, processor, text) for name, rows in corpus.splits.items()}
     train = splits["train"]
+    _check_full_batches(args, train)
     if isinstance(train, StreamedRows):
         seed = args.seed if args.data_seed is None else args.data_seed
         splits["train"] = train.shuffled(seed, recipe.shuffle_buffer)
@@ -114,6 +115,19 @@ def build_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _check_full_batches(args: TrainingArguments, train: PreparedRows) -> None:
+    """There must be one, where others are left out."""
+    if not args.dataloader_drop_last or isinstance(train, StreamedRows):
+        return
+    size = args.train_batch_size * args.world_size
+    if len(train) < size:
+        raise ValueError(
+            "`training.dataloader_drop_last` leaves out batches that are not full, and no other is made of "
+            f"{len(train)} training samples: a batch has {size} ({args.train_batch_size} on {args.world_size} "
+            "processes). Lower `training.per_device_train_batch_size`, or set it to false."
+        )
 
 
 def unimodal_tasks(model) -> tuple[str, ...]:

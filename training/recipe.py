@@ -47,6 +47,8 @@ UNUSABLE = {
     "label_smoothing_factor": "models compute their loss themselves",
     "auto_find_batch_size": "the samples of a step would be other ones; lower per_device_train_batch_size, and raise "
     "gradient_accumulation_steps as much",
+    "prediction_loss_only": "the best epoch is found by metrics, which need predictions",
+    "batch_eval_metrics": "metrics are those of the whole split",
 }
 
 STAGES_FOLDER = "stages"  # in the folder of a run

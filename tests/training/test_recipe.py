@@ -158,6 +158,8 @@ def test_a_rate_that_waits_for_the_metric_knows_its_direction(recipe_file, targe
             ("--auto_find_batch_size", "true"),
             "`training.auto_find_batch_size` must be left out: the samples .* got Tru",
         ),
+        (("--prediction_loss_only", "true"), "`training.prediction_loss_only` must be left out: the best .*; got True"),
+        (("--batch_eval_metrics", "true"), "`training.batch_eval_metrics` must be left out: metrics .*; got True"),
     ],
 )
 def test_settings_that_train_nothing_or_would_not_be_heeded(recipe_file, arguments, message):
