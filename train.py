@@ -85,6 +85,9 @@ def main(arguments: list[str]) -> dict[str, float]:
             continue
         if stage.name and args.should_save:
             logger.info(f"Stage {stage.name}:")
+        checkpoint = folder.checkpoint(stage)
+        if checkpoint is not None:
+            folder.load(model, checkpoint)
         trainer = build_trainer(
             MultimodalTrainer,
             recipe,
@@ -96,7 +99,7 @@ def main(arguments: list[str]) -> dict[str, float]:
             true_labels,
             [EpochLine(), timer, recorder],
         )
-        trainer.train(resume_from_checkpoint=folder.checkpoint(stage))
+        trainer.train(resume_from_checkpoint=checkpoint)
         model = trainer.trained_model()
         numbers.append(recorder.stage(trainer.state))
         if stage.name and trainer.is_world_process_zero():

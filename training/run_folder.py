@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from safetensors.torch import load_model, save_model
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from datasets_scripts.files import (
     check_writable,
@@ -142,6 +142,15 @@ class RunFolder:
             return self.resume
         found = [file for file in path.glob("checkpoint-*") if checkpoint_is_whole(file)]
         return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
+
+    def load(self, model, checkpoint: str) -> None:
+        """
+        Weights of a checkpoint, where it has them in one file: the trainer loads them, too, but what a text encoder
+        that is not trained gives is computed before, and where it came from there may be another by now.
+        """
+        weights = Path(checkpoint) / SAFE_WEIGHTS_NAME
+        if weights.exists():
+            load_model(model, weights)
 
     def finish(self, run: FinishedRun, model) -> None:
         """
