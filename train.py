@@ -29,6 +29,7 @@ from training.global_batch import check_processes
 from training.label_callback import label_scores
 from training.prediction import own_predictions, predict_rows, table_metrics
 from training.preparation import build_label_generator, build_trainer, flush_denormals, prepare_splits, text_of
+from training.processes import check_agreement, machines_first
 from training.progress import EpochLine, EpochSeconds, peak_memory_mb
 from training.recipe import Recipe
 from training.run_folder import RunFolder
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> dict[str, float]:
     set_seed(args.seed)
 
     # Data: every check comes before anything is written.
-    with args.main_process_first(desc="reading the data"):
+    with machines_first(args):
         corpus = load_corpus(
             recipe.data_file, recipe.synthetic, recipe.data_sha256, recipe.data_options, recipe.streaming
         )
@@ -64,6 +65,8 @@ def main(arguments: list[str]) -> dict[str, float]:
     generator, true_labels = build_label_generator(recipe, model, splits["train"], args.device)
     if generator is not None:
         corpus.notes += generator.notes
+    rows = {f"{name} rows": len(split) for name, split in splits.items()}
+    check_agreement({**recipe.to_dict(), **rows, **folder.state()})
     folder.check_recipe()
     if (finished := folder.results()) is not None:
         logger.info(f"The run in {folder.path} was finished already; nothing is left to do.")

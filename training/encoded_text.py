@@ -23,6 +23,7 @@ from datasets_scripts.files import disk_is_full, whole_file, write_json
 from training.corpus import PreparedRows
 from training.digests import add_tensors
 from training.mapped_rows import MappedRows
+from training.processes import machines_first
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def with_text_states(
         return splits
     encoder = _weights_digest(model.get_submodule("text_encoder"))
     found = dict(splits)
-    with args.main_process_first(desc="encoding the text"):
+    with machines_first(args):
         for name in ("train", "valid"):
             rows = found[name]
             states = TextStates(rows.table, encoder, model, precision, args.mixed_precision)

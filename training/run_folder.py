@@ -152,6 +152,17 @@ class RunFolder:
         if weights.exists():
             load_model(model, weights)
 
+    def state(self) -> dict[str, str]:
+        """How far the run is, in every process that sees the folder the same."""
+        if self.results() is not None:
+            return {"the run": "finished"}
+        return {
+            f"stage {stage.name}" if stage.name else "the run": "finished"
+            if self.stage(stage).numbers() is not None
+            else Path(self.checkpoint(stage) or "no checkpoint").name
+            for stage in self.recipe.stage_list()
+        }
+
     def finish(self, run: FinishedRun, model) -> None:
         """
         Puts the checkpoint, its code, the predictions, the record, the model card and the results into the folder;
