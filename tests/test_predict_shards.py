@@ -19,6 +19,7 @@ from datasets import load_dataset
 
 import predict
 from tests.conftest import TINY_RECIPE
+from tests.training.processes import in_processes
 from training.checkpoint import checkpoint_sha256, load_checkpoint
 from training.corpus import load_corpus
 from training.factory import build_model, build_processor
@@ -251,6 +252,25 @@ def test_a_file_that_goes_before_the_end(checkpoint, whole, tmp_path):
     with pytest.raises(ValueError, match=r"part-00000.parquet is gone or damaged; run the same command"):
         folder.finish({})
     assert not folder.path.exists()
+
+
+def refusal_of_each(arguments, folders):
+    """What predict.py says in this process, whose --output is in a folder of its own."""
+    os.chdir(folders[int(os.environ["RANK"])])
+    with pytest.raises(ValueError) as error:
+        predict.main(arguments)
+    return str(error.value)
+
+
+def test_a_folder_that_not_all_processes_see(checkpoint, tmp_path):
+    """Before anything is predicted: of what the others write, the first process would find nothing."""
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+    arguments = [checkpoint, "--output", "out/", *SIZES]
+    said = in_processes(refusal_of_each, 2, tmp_path / "2", arguments, [str(folder) for folder in folders])
+    assert "on a disk that all machines see, but process 1 does not find" in said[0] and len(set(said)) == 2
+    assert not list(tmp_path.rglob("part-*"))
 
 
 @pytest.mark.parametrize(

@@ -117,15 +117,14 @@ class PredictionFolder:
         """One file after the other, while the folder is not whole."""
         return (pq.read_table(self.file(number)) for number in range(len(self.shards)))
 
-    def finish(self, metrics: dict[str, float]) -> None:
-        """
-        Gives the folder its name, once all files are there.
-
-        Raises:
-            ValueError: where one is missing.
-        """
+    def check_whole(self) -> None:
+        """Raises ValueError where a file is missing."""
         if missing := self.missing():
             raise ValueError(f"{self.file(missing[0])} is gone or damaged; run the same command again to make it.")
+
+    def finish(self, metrics: dict[str, float]) -> None:
+        """Gives the folder its name; raises as `check_whole`."""
+        self.check_whole()
         delete_left_over(self.work)
         with whole_file(self.work / CARD_FILE) as temporary:
             temporary.write_text(self._card(metrics), encoding="utf-8")
@@ -203,12 +202,18 @@ def predict_shards(
 
     Raises:
         FileExistsError: where the folder holds something else.
-        ValueError: where the processes read different checkpoints or data.
+        ValueError: where the processes read different checkpoints or data, or do not see one folder.
     """
     if len(set(share.gathered(folder.key))) > 1:
         raise ValueError("The processes read different checkpoints or data; give all machines the same files.")
     missing = share.gathered(_to_do(folder) if share.is_first else None)[0]
     if missing is not None:
+        seen = share.gathered((folder.work / MANIFEST_FILE).is_file())
+        if not all(seen):
+            raise ValueError(
+                f"--output {folder.path} must be on a disk that all machines see, but process {seen.index(False)} does "
+                f"not find {folder.work / MANIFEST_FILE}, which process 0 has written."
+            )
         total = share.size_of(len(missing))
         bar = tqdm(share.of(missing), total=total, desc="Predicting", unit=" files", disable=not share.is_first)
         for number in bar:
@@ -216,6 +221,7 @@ def predict_shards(
             folder.write(number, predict_rows(model, processor, part, folder.manifest["batch_size"]))
         share.gathered(None)  # until all are here
         if share.is_first:
+            folder.check_whole()  # before they are read for the metrics
             folder.finish(metrics_of_tables(folder.tables(), target) if target.column in rows.column_names else {})
     return share.gathered(folder.metrics() if share.is_first else None)[0]
 

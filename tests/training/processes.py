@@ -73,5 +73,5 @@ def _one(function, rank, number, port, folder, arguments):
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.save(function(*arguments), Path(folder) / f"result-{rank}.pt")
-    if number > 1:
+    if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
