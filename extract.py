@@ -22,9 +22,13 @@ import argparse
 import json
 import logging
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from datasets.utils.py_utils import convert_file_size_to_int
+
+from datasets_scripts.corpora import CORPORA
 from datasets_scripts.extraction import run
 from datasets_scripts.extraction.clip_worker import ExtractionSettings
 from datasets_scripts.extraction.clips import MediaFolder
@@ -60,7 +64,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--clip_timeout", type=float, default=7200.0, help="a clip fails that takes so many seconds (default: 7200)"
     )
-    parser.add_argument("--corpus", help="which corpus this is, where the ids do not tell; see prepare_data.py")
+    parser.add_argument(
+        "--corpus",
+        choices=[*CORPORA, "none"],
+        help="which corpus this is, where the ids do not tell; see prepare_data.py",
+    )
     parser.add_argument("--dataset", help="the value of the table's column `dataset` whose rows are read")
     parser.add_argument("--max_shard_size", default="500MB", help="size of a Parquet file")
     parser.add_argument("--keep_clips", action="store_true", help="keep OUTPUT.clips when all is done")
@@ -70,8 +78,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.error("--transcriber finds words, which --drop text leaves out; give one of them")
     if options.num_proc < 1:
         parser.error(f"--num_proc must be 1 or more; got {options.num_proc}")
-    if min(options.max_seconds, options.clip_timeout) <= 0:
-        parser.error("--max_seconds and --clip_timeout must be more than 0")
+    for name in ("max_seconds", "clip_timeout"):
+        if not getattr(options, name) > 0:
+            parser.error(f"--{name} must be more than 0; got {getattr(options, name)}")
+    try:
+        fits = convert_file_size_to_int(options.max_shard_size) > 0
+    except ValueError:
+        fits = False
+    if not fits:
+        parser.error(f"--max_shard_size must be a size such as 500MB or 2GB; got {options.max_shard_size}")
     return options
 
 
@@ -98,15 +113,17 @@ def main(arguments: list[str]) -> int:
         corpus=options.corpus,
     )
     folder = Path(options.output)
+    if folder.is_symlink():
+        folder = folder.resolve()  # what it leads to is replaced, not the link
     check_writable(folder.absolute().parent, "--output")
     shown = report_options(options)
-    with Share() as share:
+    store = clip_store(folder)
+    with Share() as share, run.kept(store) if share.is_first else nullcontext():
         # The first process looks for all: once it writes the folder, the others would see another.
         code = exit_code_before(options, folder, media, settings, shown) if share.is_first else None
         code = share.gathered(code)[0]
         if code is not None:
             return code
-        store = clip_store(folder)
         work = run.Work()
         for part in share.gathered(
             run.extract_share(media, store, settings, share, options.num_proc, options.clip_timeout)
@@ -127,8 +144,10 @@ def main(arguments: list[str]) -> int:
             print(f"{report.summary()}\n{work}\nWritten to {folder}.")
             if not work.failed and not options.keep_clips:
                 run.remove(store)
-    if work.failed and share.is_first:
-        print(f"{len(work.failed)} clips failed; {folder / FAILURES_FILE} says which, and why.", file=sys.stderr)
+            if work.failed:
+                listed = folder / FAILURES_FILE
+                print(f"{len(work.failed)} clips failed; {listed} says which, and why.", file=sys.stderr)
+        share.gathered(None)  # a launcher stops all processes once one ends with an error, also while the first writes
     return 1 if work.failed else 0
 
 

@@ -1,11 +1,13 @@
 """A folder of media to a folder that trains: side by side, in pieces, interrupted, and with clips that fail."""
 
 import csv
+import fcntl
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +30,10 @@ from tests.datasets_scripts.made_clips import make_folder, make_rows, write_tabl
 ROOT = Path(__file__).resolve().parents[1]
 MEDIA = ROOT.parent / "shared" / "data" / "media"
 SOUND = ("--drop", "vision", "--num_proc", "2")
+LAUNCHER = [
+    *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +155,66 @@ def test_no_clip_at_all(clips, tmp_path):
     assert not (tmp_path / "out").exists() and len(failures(tmp_path / "out.clips")) == 9
 
 
+def test_media_and_files_of_others_in_the_place_of_records_stay(clips, tmp_path):
+    media = clips.rename(tmp_path / "out.clips")
+    before = contents(media)
+    with pytest.raises(FileExistsError, match=r"out\.clips, where .* holds other files, such as .*; give another"):
+        run(media, "--output", tmp_path / "out", *SOUND)
+    assert contents(media) == before and not (tmp_path / "out").exists()
+
+    notes = tmp_path / "else.clips" / "notes.txt"
+    assert run(media, "--output", tmp_path / "else", *SOUND, "--keep_clips") == 0
+    notes.write_text("mine")
+    with pytest.raises(FileExistsError, match="holds other files, such as notes.txt"):
+        run(media, "--output", tmp_path / "else", *SOUND)
+    extract.clip_store(tmp_path / "else").delete()
+    assert contents(notes.parent) == {"notes.txt": b"mine"}
+
+
+def test_one_extraction_at_a_time(clips, tmp_path):
+    store = tmp_path / "out.clips"
+    store.mkdir()
+    other = os.open(store, os.O_RDONLY)  # in the place of another process
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(FileExistsError, match=r"out\.clips is being written by another process; wait for its end"):
+        run(clips, "--output", tmp_path / "out", *SOUND)
+    os.close(other)
+    assert run(clips, "--output", tmp_path / "out", *SOUND) == 0 and not store.exists()
+
+
+def test_a_full_disk_stops_the_extraction(clips, tmp_path):
+    """Of no clip is it said that it failed."""
+    out, store = tmp_path / "out", tmp_path / "out.clips"
+    limited = ["bash", "-c", 'ulimit -f 1; exec "$@"', "bash"]  # KiB of a file
+    done = subprocess.run(
+        [*limited, *command(clips, "--output", out, *SOUND)], capture_output=True, text=True, env=environment(tmp_path)
+    )
+    assert done.returncode == 1 and "failed: " not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "could not be written" in last and last.endswith("free some space. The same command goes on where it was.")
+    assert not out.exists() and not list(store.rglob("*.safetensors"))
+    assert run(clips, "--output", out, *SOUND) == 0 and not store.exists()
+
+
+def test_a_link_to_a_folder_stays_one(clips, tmp_path):
+    link, place = tmp_path / "link", tmp_path / "big disk" / "place"
+    place.mkdir(parents=True)
+    link.symlink_to(place)
+    for changes in ((), ("--overwrite", "--max_seconds", "60")):
+        assert run(clips, "--output", link, *SOUND, *changes) == 0
+        assert link.is_symlink() and PreparedFolder(place).report().rows == {"train": 5, "valid": 2, "test": 2}
+    assert [file.name for file in place.parent.iterdir()] == ["place"]
+
+
+def test_names_that_are_not_utf_8(clips, tmp_path):
+    try:
+        shutil.copy(clips / "Raw" / "speaker0" / "1.wav", os.fsencode(clips) + b"/\xff.wav")
+    except OSError:
+        pytest.skip("the file system has no such names")
+    with pytest.raises(ValueError, match=r"must be UTF-8, but one is '\\udcff\.wav'; rename"):
+        run(clips, "--output", tmp_path / "out", *SOUND)
+
+
 class Killing(clip_worker.ClipWorker):
     """Dies on one clip, as of a fault in a decoder."""
 
@@ -217,7 +283,17 @@ def test_wrong_arguments(clips, tmp_path, arguments, words):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--num_proc", "0"), ("--clip_timeout", "0"), ("--transcriber", "x", "--drop", "text")]
+    "arguments",
+    [
+        ("--num_proc", "0"),
+        ("--clip_timeout", "0"),
+        ("--clip_timeout", "nan"),
+        ("--max_seconds", "nan"),
+        ("--max_shard_size", "many"),
+        ("--max_shard_size", "0MB"),
+        ("--corpus", "moshi"),
+        ("--transcriber", "x", "--drop", "text"),
+    ],
 )
 def test_arguments_that_cannot_be(clips, tmp_path, arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
@@ -309,11 +385,9 @@ def test_shares_of_processes_that_accelerate_launches(clips, tmp_path):
     (clips / "Raw" / "speaker0" / "1.wav").write_bytes(b"no sound at all")
     (clips / "Raw" / "speaker1" / "1.wav").write_bytes(b"nor here")
     assert run(clips, "--output", tmp_path / "alone", *SOUND) == 1
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     options = ("--output", tmp_path / "out", "--drop", "vision", "--num_proc", "1", "--keep_clips")
     done = subprocess.run(
-        command(clips, *options, launcher=launcher),
+        command(clips, *options, launcher=LAUNCHER),
         capture_output=True,
         text=True,
         env=environment(tmp_path),
@@ -322,6 +396,64 @@ def test_shares_of_processes_that_accelerate_launches(clips, tmp_path):
     assert done.returncode == 1, done.stderr
     assert "9 clips: 7 extracted, 0 from an earlier run, 2 failed" in done.stdout
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+
+
+SLOW_WRITER = """
+import sys, time
+sys.path.insert(0, {root!r})
+import extract
+from datasets_scripts.extraction import run
+
+write_rows = run.write_rows
+
+def slowly(*arguments, **options):
+    time.sleep(4)  # as the rows of many clips take
+    return write_rows(*arguments, **options)
+
+run.write_rows = slowly
+if __name__ == "__main__":
+    sys.exit(extract.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_all_processes_wait_for_the_one_that_writes(clips, tmp_path):
+    """Else the launcher would stop it: with a clip that failed, the others end with an error."""
+    (clips / "Raw" / "speaker0" / "1.wav").write_bytes(b"no sound at all")
+    script = tmp_path / "slow_extract.py"
+    script.write_text(SLOW_WRITER.format(root=str(ROOT)))
+    done = subprocess.run(
+        [*LAUNCHER, str(script), str(clips), "--output", str(tmp_path / "out"), "--drop", "vision", "--num_proc", "1"],
+        capture_output=True,
+        text=True,
+        env=environment(tmp_path),
+        timeout=300,
+    )
+    assert done.returncode == 1 and list(failures(tmp_path / "out")) == ["speaker0$_$1"], done.stderr
+    assert PreparedFolder(tmp_path / "out").report().rows == {"train": 4, "valid": 2, "test": 2}
+
+
+@pytest.mark.slow
+def test_what_is_said_where_another_process_has_ended(clips, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {**environment(tmp_path), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            command(clips, "--output", tmp_path / "out", *SOUND),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**place, "RANK": rank},
+        )
+        for rank in ("0", "1")
+    ]
+    first, second = (process.communicate(timeout=120)[1] for process in processes)
+    assert "holds other files; give an empty folder or a new one." in first
+    assert "another of the 2 processes has ended" in second and "Traceback" not in first + second
 
 
 @pytest.mark.slow

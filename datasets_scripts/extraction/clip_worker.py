@@ -54,6 +54,7 @@ class Outcome(NamedTuple):
         files: as in `ClipRecord`, of those that could be read.
         seconds: of media.
         extracted: whether the record is new.
+        unwritten: whether it is not the clip that failed, but the store.
     """
 
     clip: str
@@ -61,6 +62,7 @@ class Outcome(NamedTuple):
     files: dict[str, str]
     seconds: float = 0.0
     extracted: bool = False
+    unwritten: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,10 @@ class ClipWorker:
             extracted = known is None or known.key != key
             if known is None or extracted:
                 known = self._record(clip, key, files)
-                self._store.write(clip, known)
+                try:
+                    self._store.write(clip, known)
+                except OSError as error:
+                    return Outcome(clip.id, str(error), files, unwritten=True)
             return Outcome(clip.id, None, files, known.seconds, extracted)
         except MediaError as error:  # a sentence
             return Outcome(clip.id, self._without_places(str(error)), files)

@@ -85,6 +85,9 @@ class MediaFolder:
         self.path = Path(os.path.abspath(path))
         self._text = text
         self._media = find_media(self.path)
+        for file in (file for files in self._media.files.values() for file in files):
+            if file != file.encode("utf-8", "ignore").decode("utf-8"):
+                raise ValueError(f"names of media must be UTF-8, but one is {ascii(file)}; rename that file or folder.")
         if not self._media.files:
             raise ValueError(
                 f"{path} holds no media: no <video_id>/<clip_id>.mp4, no <id>.mp4 and the like, also not below Raw; "

@@ -24,6 +24,7 @@ _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 _LAST_SECONDS = 5.0  # that a process has to end by itself
+_LONGEST_WAIT = 3600.0  # seconds at a time: the system does not take any number
 
 
 class Lost(NamedTuple):
@@ -119,7 +120,7 @@ class Pool:
     def _heard(self, workers: list[_Worker]) -> list[_Worker]:
         """Those that are ready, have a result, have died or are late."""
         ends = [worker.since + self._seconds for worker in workers if worker.since is not None]
-        left = max(min(ends) - time.monotonic(), 0.0) if ends else None
+        left = min(max(min(ends) - time.monotonic(), 0.0), _LONGEST_WAIT) if ends else None
         heard = wait([worker.connection for worker in workers], left)
         late = time.monotonic() - self._seconds
         return [w for w in workers if w.connection in heard or (w.since is not None and w.since <= late)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from datasets_scripts.extraction.failures import FAILURES_FILE, write_failures
 from datasets_scripts.extraction.pool import Lost, Pool
 from datasets_scripts.extraction.share import Share
 from datasets_scripts.extraction.store import ClipStore
+from datasets_scripts.files import keep_folder, release_folder
 from datasets_scripts.prepared import PreparedFolder
 from datasets_scripts.report import ConversionReport
 from processing.media_features import MediaFeatures
@@ -101,6 +103,7 @@ def extract_share(
 
     Raises:
         ValueError: the extractors cannot be loaded.
+        OSError: a record cannot be written, as on a full disk.
     """
     work, begun = Work(), time.perf_counter()
     pool = Pool(ClipWork(media.path, store.path, settings), processes, seconds, PRELOAD)
@@ -108,6 +111,8 @@ def extract_share(
     with tqdm(total=total, desc="Extracting", unit=" clips", disable=not share.is_first) as bar:
         for clip, result in pool.run(share.of(media.clips())):
             outcome = _lost(media, clip, result) if isinstance(result, Lost) else result
+            if outcome.unwritten:
+                raise OSError(outcome.failure)
             work.take(outcome)
             work.seconds = time.perf_counter() - begun
             if outcome.failure is not None:
@@ -151,9 +156,34 @@ def write_rows(
     return PreparedFolder(folder).report()
 
 
+@contextmanager
+def kept(store: ClipStore) -> Iterator[None]:
+    """
+    Keeps the store for this process.
+
+    Raises:
+        FileExistsError: another process keeps it; or its folder holds what no extraction wrote, which is not touched.
+    """
+    other = next((file for file in store.others() if file.name != FAILURES_FILE), None)
+    if other is not None:
+        raise FileExistsError(
+            f"{store.path}, where what is extracted lies until all is done, holds other files, such as {other.name}; "
+            "give another --output."
+        )
+    keep_folder(store.path, "--output")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            store.path.rmdir()  # where nothing was extracted
+        with suppress(FileNotFoundError):
+            release_folder(store.path)
+
+
 def remove(store: ClipStore) -> None:
     """Deletes the records."""
-    shutil.rmtree(store.path, ignore_errors=True)
+    (store.path / FAILURES_FILE).unlink(missing_ok=True)
+    store.delete()
 
 
 def _lost(media: MediaFolder, clip: Clip, lost: Lost) -> Outcome:

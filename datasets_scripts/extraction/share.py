@@ -51,9 +51,20 @@ class Share:
         return len(range(self.position, count, self.processes))
 
     def gathered(self, found: Any) -> list[Any]:
-        """What each process has found, in their order, once all are here."""
+        """
+        What each process has found, in their order, once all are here.
+
+        Raises:
+            ConnectionError: one of them has ended.
+        """
         if self.processes == 1:
             return [found]
         everything: list[Any] = [None] * self.processes
-        torch.distributed.all_gather_object(everything, found)
+        try:
+            torch.distributed.all_gather_object(everything, found)
+        except RuntimeError as error:
+            raise ConnectionError(
+                f"another of the {self.processes} processes has ended ({str(error).splitlines()[0]}); see what it "
+                "says, and start all of them again."
+            ) from error
         return everything

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,9 @@ from datasets_scripts.files import whole_file
 
 _ENTRY = "record"  # of the metadata of a file; with several entries their order is arbitrary
 _MAX_HEADER = 100 << 20  # as safetensors has it
+_FOLDER = re.compile(r"[0-9a-f]{3}")
+# A record, or what `whole_file` leaves of one.
+_FILE = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\.safetensors\.\d+\.incomplete")
 
 
 @dataclass
@@ -66,6 +72,28 @@ class ClipStore:
         """Where the record of a clip is, or will be, by its id."""
         name = hashlib.sha256(clip.encode("utf-8")).hexdigest()
         return self.path / name[:3] / f"{name}.safetensors"
+
+    def others(self) -> Iterator[Path]:
+        """What lies in the folder, or in those of its records, and is no record."""
+        return (file for file in self._files() if not _FILE.fullmatch(file.name))
+
+    def delete(self) -> None:
+        """Deletes the records, and the folder, unless something else lies in it."""
+        for file in self._files():
+            if _FILE.fullmatch(file.name):
+                file.unlink(missing_ok=True)
+        with suppress(OSError):
+            for folder in (*self.path.iterdir(), self.path):
+                folder.rmdir()
+
+    def _files(self) -> Iterator[Path]:
+        if not self.path.is_dir():
+            return
+        for entry in self.path.iterdir():
+            if _FOLDER.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
+                yield from entry.iterdir()
+            else:
+                yield entry
 
     def write(self, clip: Clip, record: ClipRecord) -> None:
         """Replaces the clip's record by this one."""
