@@ -9,8 +9,8 @@ below goes to every run, as to train.py (`--text_encoder`, `--num_train_epochs 3
 
 The folder then holds a run per variant and seed, comparison.md, comparison.csv (mean and standard deviation of every
 result), runs.csv (every run), significance.csv (every pair: difference, interval, p) and comparison.png. Started again,
-it goes on: finished runs are kept, and one that was interrupted is resumed. A run that fails is listed, the others go
-on, and the exit status is 1.
+it goes on: finished runs are kept, and one that was interrupted is resumed; a data file must still have the same
+content. A run that fails is listed, the others go on, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from training.comparison import Comparison, finished
 from training.finished_run import RECIPE_FILE, RESULTS_FILE, SEED_PREFIX
 from training.grid import Variant, expand
 from training.measured import read_measured
-from training.recipe import Recipe
+from training.recipe import Recipe, load_yaml
 from training.run_folder import differences
 from training.significance import FEWEST_RESAMPLES, UNITS, compare_systems
 from training.targets import Target
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
     waiting = [run for run in runs if not run.finished()]
     print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished, in {folder}", flush=True)
     with ThreadPoolExecutor(options.jobs) as pool:
-        failures = [message for message in pool.map(lambda run: run.train(options.launch), waiting) if message]
+        failures = [message for message in pool.map(lambda run: run.train(options.launch, runs), waiting) if message]
     folders = {v.name: [r.path for r in runs if r.variant == v] for v in variants}
     model_types = {name: recipe.model_type for name, recipe in recipes.items()}
     comparison = Comparison.of_folders(folders, metric, figures=figures, model_types=model_types)
@@ -103,8 +103,9 @@ def main(arguments: list[str]) -> int:
 class Run:
     """One variant with one seed, in a folder of its own."""
 
-    def __init__(self, variant: Variant, seed: int, folder: Path):
+    def __init__(self, variant: Variant, recipe: Recipe, seed: int, folder: Path):
         self.variant = variant
+        self.recipe = recipe
         self.seed = seed
         self.path = folder / variant.folder / f"{SEED_PREFIX}{seed}"
         self.log = self.path.with_suffix(".log")
@@ -125,10 +126,23 @@ class Run:
                 )
         return (self.path / RESULTS_FILE).exists()
 
-    def train(self, launch: str) -> str | None:
-        """Runs train.py in a process of its own, and returns what went wrong."""
+    @property
+    def data_sha256(self) -> str | None:
+        """Of the data that it was trained on; None for one that has not begun, and for synthetic data."""
+        path = self.path / RECIPE_FILE
+        return load_yaml(path).get("data_sha256") if path.exists() else None
+
+    def train(self, launch: str, others: Sequence[Run]) -> str | None:
+        """
+        Runs train.py in a process of its own, and returns what went wrong; so does a data file whose content is not
+        that which another run was trained on.
+        """
         command = [*shlex.split(launch), str(TRAIN), *self.variant.arguments()]
         command += ["--seed", str(self.seed), "--output_dir", str(self.path)]
+        same = (run.data_sha256 for run in others if run.recipe.data_file == self.recipe.data_file is not None)
+        known = next((sha256 for sha256 in same if sha256), None)
+        if known is not None and self.recipe.data_sha256 is None:
+            command += ["--data_sha256", known]
         if (self.path / RECIPE_FILE).exists():
             command += ["--resume_from_checkpoint", "true"]
         print(f"{self.variant.name}, seed {self.seed} ...", flush=True)
@@ -137,6 +151,8 @@ class Run:
             code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ).returncode
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["(no output)"]
         print(f"{self.variant.name}, seed {self.seed}: {lines[-1]}", flush=True)
+        if code != 0 and known is not None and known in lines[-1]:
+            lines[-1] += " For those of this comparison: give another --output_dir."
         if code != 0:
             return f"{self.variant.name}, seed {self.seed} failed with exit status {code}; see {self.log}: {lines[-1]}"
         return None
@@ -159,7 +175,7 @@ def _runs(variant: Variant, recipe: Recipe, seeds: int, folder: Path) -> list[Ru
     first = recipe.training.get("seed", 42)
     if not isinstance(first, int):
         raise ValueError(f"{variant.name}: `training.seed` must be a whole number; got {first!r}.")
-    return [Run(variant, first + number, folder) for number in range(seeds)]
+    return [Run(variant, recipe, first + number, folder) for number in range(seeds)]
 
 
 if __name__ == "__main__":

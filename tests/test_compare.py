@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import compare
-from tests.conftest import TINY_RECIPE
+from tests.conftest import TINY_RECIPE, make_mmsa_content
 
 FILES = ("comparison.md", "comparison.csv", "runs.csv", "comparison.png", "significance.csv")
 TEXT_FILES = tuple(name for name in FILES if not name.endswith("png"))
@@ -240,6 +240,24 @@ def test_a_claimed_folder_is_resumed(stand_in, tmp_path):
     (run / "recipe.yaml").write_text(variant.recipe("--seed", "8").to_yaml())
     compare.main(arguments)
     assert [call[-2:] == ["--resume_from_checkpoint", "true"] for call in calls()] == [False, True]
+
+
+def test_all_runs_are_trained_on_the_same_data(mmsa_file, tmp_path, capsys, monkeypatch):
+    """A file that was changed between two calls is refused: the first call's runs had another."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    content = make_mmsa_content()
+    recipe = {**TINY_RECIPE, "synthetic": None, "data_file": mmsa_file(content), "label_generation": "none"}
+    recipe["training"] = {**recipe["training"], "num_train_epochs": 1}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    arguments = [str(tmp_path / "tiny.yaml"), "--output_dir", str(tmp_path / "out"), "--seeds"]
+    assert compare.main([*arguments, "1"]) == 0
+    for split in content.values():
+        split["regression_labels"] = -split["regression_labels"]
+    mmsa_file(content)
+    capsys.readouterr()
+    assert compare.main([*arguments, "2"]) == 1
+    assert "seed 8 failed" in (found := capsys.readouterr().err) and "but the recipe's `data_sha256` is" in found
+    assert "| tiny | 1 of 2 | " in (tmp_path / "out" / "comparison.md").read_text()
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
