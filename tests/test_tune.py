@@ -1,6 +1,7 @@
 """A search from end to end: what it leaves, what it never sees, being stopped, and every way to get it wrong."""
 
 import csv
+import fcntl
 import gc
 import itertools
 import json
@@ -284,6 +285,16 @@ def test_own_values_outside_of_the_space_are_still_the_first_trial(tiny_recipe, 
     assert float(rows[0]["training.learning_rate"]) == 1e-3
     assert float(rows[1]["training.learning_rate"]) < 1e-7
     assert "(trial 0)" in (tmp_path / "out" / "best_recipe.yaml").read_text()
+
+
+def test_one_search_at_a_time(tiny_recipe, tmp_path):
+    recipe, out = tiny_recipe(search=SPACE), tmp_path / "out"
+    out.mkdir()
+    other = os.open(out, os.O_RDONLY)  # in the place of another process
+    fcntl.flock(other, fcntl.LOCK_EX)
+    assert "is being written by another process" in refused([recipe, "--trials", "1", "--output_dir", str(out)])
+    os.close(other)
+    assert list(out.iterdir()) == []
 
 
 def test_a_folder_that_holds_something_else(searched, tmp_path):

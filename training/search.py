@@ -15,7 +15,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import set_seed
 
-from datasets_scripts.files import whole_file
+from datasets_scripts.files import keep_folder, whole_file
 from training.corpus import Corpus, keep_labelled, load_corpus
 from training.factory import build_model, build_processor, model_of_stage
 from training.finished_run import RECIPE_FILE
@@ -95,7 +95,7 @@ class Search:
 
     Raises:
         ImportError: without optuna.
-        FileExistsError: if the folder holds something else.
+        FileExistsError: if the folder holds something else, or another process searches there.
         ValueError: if it holds another search; for a recipe that cannot be searched.
     """
 
@@ -115,6 +115,7 @@ class Search:
         self._check_recipe()
         self.space = Space(recipe)
         self._check_folder()
+        keep_folder(self.folder, "--output_dir")
         self.corpus = load_without_test(recipe)
         recipe.data_sha256 = self.corpus.sha256
         keep_labelled(self.corpus, recipe.target, SEARCHED_SPLITS)
