@@ -46,7 +46,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=TOLERANCE,
         help=f"largest difference from the model, relative to values above 1; {TOLERANCE:g} by default",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not options.tolerance >= 0:
+        parser.error(f"--tolerance must be at least 0; got {options.tolerance}")
+    return options
 
 
 def main(arguments: list[str]) -> None:

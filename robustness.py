@@ -27,6 +27,7 @@ from pathlib import Path
 from transformers.utils.logging import disable_progress_bar
 
 from datasets_scripts import SPLITS
+from datasets_scripts.files import check_writable
 from datasets_scripts.programs import run_program
 from training.plots import pyplot
 from training.robustness import Evaluation, find_runs, load_common_data
@@ -65,6 +66,7 @@ def main(arguments: list[str]) -> list[Path]:
     output = Path(options.output or Path(options.folders[0]) / "robustness")
     if output.is_file():
         raise ValueError(f"`--output` must be a folder; {output} is a file. Give another.")
+    check_writable(output, "--output")
     pyplot()  # that it lacks is better known now than in the end
     runs, unfinished = find_runs(options.folders)
     corpus = load_common_data(runs, options.data_file)

@@ -70,6 +70,8 @@ def new_folder(path: str | Path | None, option: str = "") -> Iterator[Path]:
     """
     target = None if path is None else Path(path)
     if target is not None:
+        if target.is_symlink():
+            target = target.resolve()  # what it leads to becomes the folder, and the link stays
         if target.exists() and (target.is_file() or any(target.iterdir())):
             raise FileExistsError(f"{option} {target} holds other files; give an empty folder or a new one.".strip())
         target.absolute().parent.mkdir(parents=True, exist_ok=True)

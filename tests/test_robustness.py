@@ -326,6 +326,8 @@ def test_nothing_is_measured_for_an_output_that_cannot_be(compared, cache, tmp_p
     monkeypatch.setattr("training.robustness.load_checkpoint", None)
     with pytest.raises(ValueError, match=r"`--output` must be a folder; .*out is a file"):
         evaluate([compared / "out"], tmp_path / "out")
+    with pytest.raises(OSError, match="--output /proc/robustness cannot be written to"):
+        evaluate([compared / "out"], "/proc/robustness")
 
 
 def test_different_targets_and_data(compared, trained, cache, tmp_path):

@@ -184,6 +184,21 @@ def test_output_that_holds_files_is_refused(tfn, tmp_path):
         export.main([str(place / "run"), "--output", str(tmp_path)])
 
 
+def test_a_link_to_an_empty_folder_stays_one(tfn, tmp_path):
+    place, _ = tfn
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    export.main([str(place / "run"), "--output", str(tmp_path / "link"), "--format", "exported_program"])
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "export.json").is_file()
+
+
+@pytest.mark.parametrize("tolerance", ["nan", "-1"])
+def test_a_tolerance_that_nothing_could_meet(tmp_path, tolerance, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        export.main([str(tmp_path), "--output", str(tmp_path / "out"), f"--tolerance={tolerance}"])
+    assert "--tolerance must be at least 0; got " in capsys.readouterr().err
+
+
 def test_int8_needs_onnx_and_a_text_encoder(tfn, tmp_path):
     place, _ = tfn
     with pytest.raises(ValueError, match="of the format onnx"):
