@@ -35,7 +35,7 @@ from datasets_scripts.extraction.clips import MediaFolder
 from datasets_scripts.extraction.failures import FAILURES_FILE
 from datasets_scripts.extraction.share import Share
 from datasets_scripts.extraction.store import ClipStore
-from datasets_scripts.files import check_writable
+from datasets_scripts.files import behind_link, check_writable
 from datasets_scripts.prepared import PreparedFolder, delete_beside, is_prepared
 from datasets_scripts.programs import run_program
 from datasets_scripts.schema import MODALITIES
@@ -112,9 +112,7 @@ def main(arguments: list[str]) -> int:
         dataset=options.dataset,
         corpus=options.corpus,
     )
-    folder = Path(options.output)
-    if folder.is_symlink():
-        folder = folder.resolve()  # what it leads to is replaced, not the link
+    folder = behind_link(options.output)
     check_writable(folder.absolute().parent, "--output")
     shown = report_options(options)
     store = clip_store(folder)

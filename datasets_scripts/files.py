@@ -68,10 +68,8 @@ def new_folder(path: str | Path | None, option: str = "") -> Iterator[Path]:
         FileExistsError: `path` is a file, or a folder that is not empty.
         DiskFullError: there is no room for it.
     """
-    target = None if path is None else Path(path)
+    target = None if path is None else behind_link(path)
     if target is not None:
-        if target.is_symlink():
-            target = target.resolve()  # what it leads to becomes the folder, and the link stays
         if target.exists() and (target.is_file() or any(target.iterdir())):
             raise FileExistsError(f"{option} {target} holds other files; give an empty folder or a new one.".strip())
         target.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +87,11 @@ def new_folder(path: str | Path | None, option: str = "") -> Iterator[Path]:
         for file in (folder, *folder.rglob("*")):
             file.chmod(0o755 if file.is_dir() else 0o644)
         os.replace(folder, target)
+
+
+def behind_link(path: str | Path) -> Path:
+    """What a link leads to, for what is put in its place there: the link stays. Any other path as it is."""
+    return Path(path).resolve() if Path(path).is_symlink() else Path(path)
 
 
 def keep_folder(path: str | Path, option: str) -> None:

@@ -92,12 +92,9 @@ def parts(weights: torch.Tensor) -> Iterator[tuple[slice, slice, slice]]:
     """Samples, heads and queries of weights (B, H, N, M) that fit the cache together: one of each at least."""
     samples, heads, queries, keys = weights.shape
     rows = max(1, CACHED // max(keys, 1))
-    size = max(1, rows // max(queries, 1))
-    for first in range(0, samples, max(1, size // heads)):
+    size = max(1, rows // max(queries, 1))  # heads
+    whole = max(1, size // heads)  # samples
+    for first in range(0, samples, whole):
         for head in range(0, heads, size):
             for query in range(0, queries, rows):
-                yield (
-                    slice(first, first + max(1, size // heads)),
-                    slice(head, head + size),
-                    slice(query, query + rows),
-                )
+                yield slice(first, first + whole), slice(head, head + size), slice(query, query + rows)

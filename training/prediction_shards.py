@@ -24,7 +24,7 @@ from datasets.utils import tqdm
 
 from datasets_scripts.extraction.share import Share
 from datasets_scripts.extraction.store import settings_key
-from datasets_scripts.files import delete_left_over, keep_folder, release_folder, whole_file, write_json
+from datasets_scripts.files import behind_link, delete_left_over, keep_folder, release_folder, whole_file, write_json
 from training.checkpoint import checkpoint_sha256
 from training.corpus import Corpus, Rows, prepare_split
 from training.prediction import predict_rows
@@ -47,7 +47,7 @@ class PredictionFolder:
     """
 
     def __init__(self, path: str | Path, manifest: dict[str, Any]):
-        self.path = Path(path).resolve()  # a link cannot be replaced by a folder
+        self.path = behind_link(path).absolute()
         self.manifest = manifest
         self.work = self.path.with_name(f"{self.path.name}.incomplete")
         self.key = settings_key(manifest)

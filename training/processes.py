@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 import torch.distributed
 from accelerate.utils import gather_object
 from transformers import TrainingArguments
 
-# Converting a large corpus, or encoding its texts, takes hours, which are no sign of a process that hangs.
-_PATIENCE = timedelta(days=100)
+from datasets_scripts.extraction.share import PATIENCE
 
 
 @contextmanager
@@ -24,7 +22,7 @@ def machines_first(args: TrainingArguments) -> Iterator[None]:
     if args.world_size == 1:
         yield
         return
-    group = torch.distributed.new_group(timeout=_PATIENCE, backend="gloo")
+    group = torch.distributed.new_group(timeout=PATIENCE, backend="gloo")
     try:
         if args.local_process_index:
             torch.distributed.barrier(group)

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import torch.distributed
 
 SomeItem = TypeVar("SomeItem")
-# A process may be done long before the others are.
-_PATIENCE = timedelta(days=100)
+# How long processes wait for one another: one may be done hours before the others are, which is no sign of a hang.
+PATIENCE = timedelta(days=100)
 
 
 class Share:
@@ -30,7 +30,7 @@ class Share:
 
     def __enter__(self) -> Share:
         if self.processes > 1:
-            torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
+            torch.distributed.init_process_group("gloo", timeout=PATIENCE)
         return self
 
     def __exit__(self, *fault: Any) -> None:
